@@ -122,7 +122,7 @@ start() {
   binds=$(pip_folders | sort -u | sed 's/^/--bind-ro=/')
   # shellcheck disable=SC2086  # one word per folder
   setsid systemd-nspawn --quiet --register=no --keep-unit -D "$home/root" -b --console=pipe --resolv-conf=off \
-    --network-bridge="$SANDBOX_BRIDGE" --hostname="$name" $binds </dev/null >"$home/console.log" 2>&1 &
+    --network-bridge="$SANDBOX_BRIDGE" --machine="$name" $binds </dev/null >"$home/console.log" 2>&1 &
   echo $! >"$home/pid"
   echo changed
 }
