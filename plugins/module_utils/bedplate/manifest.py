@@ -74,7 +74,7 @@ def damaged_files(directory: str | Path, files: list[Entry], *, flush: bool = Fa
 def _matches(place: Path, entry: Entry, *, flush: bool) -> bool:
     if place.is_symlink() or not place.is_file() or place.stat().st_size != entry["size"]:
         return False
-    return sha256_of(place, flush=flush) == entry["sha256"]
+    return sha256_of(place, flush=flush) == str(entry["sha256"])
 
 
 def stray_paths(directory: str | Path, files: list[Entry]) -> list[Path]:
