@@ -1,0 +1,20 @@
+import { expect, test } from 'vitest'
+import { parseConfig } from './config'
+
+const DEFAULTS = {
+  title: 'Bedplate',
+  apiBase: '/v1',
+  defaultModel: null,
+  keyRequired: true,
+  suggestions: { en: [], zh: [] },
+}
+
+test.each([null, {}, [], 'text', { title: 7, apiBase: '', suggestions: 'x', keyRequired: 'no' }])('%j gives the defaults', (raw) => {
+  expect(parseConfig(raw)).toEqual(DEFAULTS)
+})
+
+test('what is given is taken', () => {
+  const suggestions = { en: ['What is Bedplate?'], zh: ['Bedplate 是什么？'] }
+  const given = { title: 'Ours', apiBase: '/llm/v1/', defaultModel: 'tutor', keyRequired: false, suggestions }
+  expect(parseConfig(given)).toEqual({ ...given, apiBase: '/llm/v1' })
+})

@@ -1,0 +1,100 @@
+"""Browser tests: a real Chromium against a live server (--base-url), and against a double for what only breaks on demand."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.e2e.front_double import FrontDouble, self_signed
+from tests.e2e.page_driver import REPO, Watched
+
+CHROMIUM = "/usr/bin/chromium"  # Debian's; Playwright's own build would be another download
+FLAGS = [
+    "--no-sandbox",  # CI runs as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("bedplate e2e")
+    group.addoption("--base-url", help="a live Bedplate server, such as https://192.0.2.10")
+    group.addoption("--api-key-file", type=Path, help="file with an API key of that server")
+    group.addoption("--screenshots", type=Path, help="directory for screenshots (default: a temporary one)")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Watched]]:
+    """Open a URL in a fresh profile that accepts self-signed certificates; keywords go to Playwright's new_context."""
+    contexts = []
+
+    def open_page(url: str, **context_options: object) -> Watched:
+        context = browser.new_context(ignore_https_errors=True, **{"locale": "en-US", **context_options})  # type: ignore[arg-type]
+        contexts.append(context)
+        watched = Watched(context.new_page())
+        watched.page.on("request", lambda request: watched.requests.append(request.url))
+        watched.page.on("pageerror", lambda error: watched.complaints.append(f"exception: {error}"))
+        # A violation of the content security policy is logged as an error too.
+        watched.page.on(
+            "console",
+            lambda line: watched.complaints.append(line.text) if line.type in ("error", "warning") else None,
+        )
+        watched.page.goto(url)
+        return watched
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def screenshots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory: Path = request.config.getoption("--screenshots") or tmp_path_factory.mktemp("screenshots")
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def live_url(request: pytest.FixtureRequest) -> str:
+    url: str | None = request.config.getoption("--base-url")
+    if url is None:
+        pytest.skip("needs a live server: --base-url and --api-key-file")
+    return url.rstrip("/")
+
+
+@pytest.fixture(scope="session")
+def live_key(request: pytest.FixtureRequest) -> str:
+    return Path(request.config.getoption("--api-key-file")).read_text().strip()
+
+
+@pytest.fixture(scope="session")
+def built_page() -> Path:
+    """The page as role web_client deploys it."""
+    work = REPO / ".bedplate"
+    command: list[str | Path] = [sys.executable, REPO / "app/web/build.py", "--output", work / "web", "--work", work / "web-work"]
+    return Path(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["path"])
+
+
+@pytest.fixture
+def front(built_page: Path, tmp_path: Path) -> Iterator[FrontDouble]:
+    with FrontDouble(built_page, f"bp-{secrets.token_hex(4)}-{secrets.token_hex(32)}", self_signed(tmp_path)).running() as double:
+        yield double

@@ -1,0 +1,47 @@
+"""The page as a person uses it: one function per thing that they do or see. Finds everything by role and name."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page, expect
+
+REPO = Path(__file__).parents[2]
+
+
+@dataclass
+class Watched:
+    """A page, with everything that a browser's console holds against it and every address that it asked."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+def enter_key(page: Page, key: str) -> None:
+    page.get_by_label(re.compile("API key|API 密钥")).first.fill(key)
+    page.get_by_role("button", name=re.compile("^(Start|开始)$")).click()
+
+
+def ask(page: Page, question: str) -> Locator:
+    """Ask and return the answer that belongs to the question, which may still be growing."""
+    answers = page.get_by_role("article")
+    before = answers.count()
+    box = page.get_by_role("main").get_by_role("textbox")
+    expect(box).to_be_enabled()
+    box.fill(question)
+    box.press("Enter")
+    return answers.nth(before)
+
+
+def finished(answer: Locator) -> Locator:
+    """The same answer, once the page says that nothing more comes."""
+    expect(answer).to_have_attribute("aria-busy", "false", timeout=60_000)
+    return answer
+
+
+def text_of(answer: Locator) -> str:
+    """What the model said, without the buttons around it."""
+    return answer.locator(".x-markdown").inner_text()

@@ -1,0 +1,101 @@
+"""What the page shows when the service breaks. Against a double: a healthy service does none of this on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.front_double import FrontDouble
+from tests.e2e.page_driver import Watched, ask, enter_key, finished, text_of
+
+
+@pytest.fixture
+def chat(front: FrontDouble, open_page: Callable[..., Watched]) -> Page:
+    page = open_page(front.url).page
+    enter_key(page, front.key)
+    return page
+
+
+@pytest.mark.parametrize(
+    ("question", "title", "detail", "kept"),
+    [
+        ("Be busy", "The service is not available", "The queue is full.", None),
+        ("Be cut", "The answer was cut off", "", "You said: Be cut"),
+        ("Be killed", "The answer was cut off", "network error", "You said: Be killed"),
+        ("Be faulty", "The service failed", "The engine was restarted.", "You said: Be faulty"),
+    ],
+)
+def test_broken_answer_says_so_keeps_its_text_and_can_be_retried(
+    chat: Page, front: FrontDouble, question: str, title: str, detail: str, kept: str | None
+) -> None:
+    answer = finished(ask(chat, question))
+    alert = answer.get_by_role("alert")
+    expect(alert).to_contain_text(title)
+    expect(alert).to_contain_text(detail)
+    assert answer.get_attribute("data-status") == "error"
+    assert kept is None or text_of(answer) == kept
+
+    front.broken = False
+    alert.get_by_role("button", name="Try again").click()
+
+    expect(alert).to_have_count(0)
+    assert text_of(finished(answer)) == f"You said: {question}"
+    assert front.chats[-1]["messages"] == [{"role": "user", "content": question}]
+
+
+def test_waiting_time_of_a_busy_server_is_shown(chat: Page) -> None:
+    answer = finished(ask(chat, "Be busy"))
+    expect(answer.get_by_role("alert")).to_contain_text("7 s")
+    expect(answer.get_by_role("alert")).to_contain_text("HTTP 503")
+
+
+def test_stop_keeps_the_text_and_ends_the_work_of_the_server(chat: Page, front: FrontDouble) -> None:
+    answer = ask(chat, "Be long")
+    expect(answer).to_contain_text("word word")
+
+    chat.get_by_role("main").get_by_role("button").last.click()
+
+    assert finished(answer).get_attribute("data-status") == "abort"
+    expect(answer).to_contain_text("Stopped")
+    assert front.cancelled.wait(5)
+
+
+def test_next_question_carries_the_conversation(chat: Page, front: FrontDouble) -> None:
+    finished(ask(chat, "One"))
+    finished(ask(chat, "Be cut"))
+    finished(ask(chat, "Two"))
+    contents = [turn["content"] for turn in front.chats[-1]["messages"]]
+    assert contents == ["One", "You said: One", "Be cut", "You said: Be cut", "Two"]
+
+
+def test_length_limit_is_shown(chat: Page) -> None:
+    expect(finished(ask(chat, "Be short"))).to_contain_text("reached its length limit")
+
+
+def test_markdown_is_rendered_and_html_is_not(chat: Page) -> None:
+    answer = finished(ask(chat, "Show me Markdown"))
+    expect(answer.get_by_role("listitem")).to_have_count(2)
+    expect(answer.get_by_role("table")).to_be_visible()
+    expect(answer).to_contain_text("<img src=x")
+    assert chat.evaluate("window.injected") is None
+
+
+def test_healthy_chat_breaks_no_content_security_policy(front: FrontDouble, open_page: Callable[..., Watched], screenshots: Path) -> None:
+    watched = open_page(front.url, locale="zh-CN", color_scheme="dark")
+    enter_key(watched.page, front.key)
+    finished(ask(watched.page, "Show me Markdown"))
+    watched.page.get_by_role("button", name="外观").click()
+    watched.page.get_by_role("menuitem", name="浅色").click()
+    watched.page.get_by_role("combobox").click()
+    watched.page.screenshot(path=screenshots / "page-zh-light.png")
+    assert watched.complaints == []
+
+
+def test_api_without_keys_asks_for_none(front: FrontDouble, open_page: Callable[..., Watched]) -> None:
+    front.key_required = False
+    front.config["keyRequired"] = False
+    page = open_page(front.url).page
+    assert text_of(finished(ask(page, "Hello"))) == "You said: Hello"
