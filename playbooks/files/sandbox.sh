@@ -131,8 +131,12 @@ stop() {
   home=$SANDBOX_ROOT/servers/$1
   [ -d "$home" ] || return 0
   if running "$home"; then
-    kill -KILL "-$(cat "$home/pid")" 2>/dev/null || kill -KILL "$(cat "$home/pid")" || :
+    # The server's PID 1, not systemd-nspawn: with it everything inside dies at once, and nspawn tidies up and ends.
+    nspawn=$(cat "$home/pid")
+    # shellcheck disable=SC2046  # one word per child
+    kill -KILL $(cat "/proc/$nspawn/task/$nspawn/children")
     for _ in 1 2 3 4 5 6 7 8 9 10; do running "$home" || break; sleep 0.3; done
+    ! running "$home" || die "sandbox.sh: $1 does not stop; its process is $nspawn"
     echo changed
   fi
   rm -f "$home/pid"

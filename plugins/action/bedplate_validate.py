@@ -41,7 +41,11 @@ def unknown_names(names: list[str], options: Mapping[str, Mapping[str, Any]]) ->
     for name in names:
         if name.startswith(prefixes) and name not in known | RUN_FACTS:
             near = difflib.get_close_matches(name, known, n=1)
-            fix = f"did you mean {near[0]}?" if near else "remove it from the inventory; the roles' README files list the names."
+            fix = (
+                f"did you mean {near[0]}?"
+                if near
+                else "remove it from the inventory; the roles' README files list the names."
+            )
             yield refusal("BP111", "unknown variable", name, "a variable of a role", fix)
 
 
@@ -55,7 +59,11 @@ def wrong_values(values: Mapping[str, Any], options: Mapping[str, Mapping[str, A
                 # Ansible appends the internal class of the value; a person has no use for it.
                 cause = error.split(": <class", 1)[0]
                 yield refusal(
-                    "BP110", f"wrong value of {name}", repr(value), cause, f"correct {name} in the inventory (roles/{role}/README.md)."
+                    "BP110",
+                    f"wrong value of {name}",
+                    repr(value),
+                    cause,
+                    f"correct {name} in the inventory (roles/{role}/README.md).",
                 )
 
 

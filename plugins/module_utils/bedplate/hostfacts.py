@@ -120,3 +120,14 @@ def unit_states(units: Iterable[str]) -> dict[str, dict[str, str]]:
         pairs = (line.partition("=") for line in block.splitlines())
         states[unit] = {_UNIT_PROPERTIES[key]: value for key, _, value in pairs if key in _UNIT_PROPERTIES}
     return states
+
+
+def nvidia_gpus(sys: str | Path = "/sys") -> list[dict[str, str]]:
+    """NVIDIA display controllers on the PCI bus, with or without a driver: address and pci_id (vendor:device)."""
+    gpus = []
+    for device in sorted((Path(sys) / "bus/pci/devices").glob("*")):
+        vendor, kind, model = ((read_text(device / name) or "").strip() for name in ("vendor", "class", "device"))
+        # PCI base class 03: display controllers; 0302 is a 3D controller, what data-centre GPUs call themselves.
+        if vendor == "0x10de" and kind.startswith("0x03"):
+            gpus.append({"address": device.name, "pci_id": f"{vendor[2:]}:{model[2:]}"})
+    return gpus

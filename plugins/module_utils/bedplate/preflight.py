@@ -24,12 +24,16 @@ def preflight_problems(probe: Mapping[str, Any], facts: Mapping[str, Any], wante
     ]
     if not probe["systemd"]:
         problems.append(
-            refusal("BP104", "no systemd", "another process as PID 1", "systemd", "use a server that boots with systemd.")
+            refusal(
+                "BP104", "no systemd", "another process as PID 1", "systemd", "use a server that boots with systemd."
+            )
         )
     return problems
 
 
-def _platform_problems(facts: Mapping[str, Any], platforms: Mapping[str, Sequence[Any]], architectures: Sequence[str]) -> list[str]:
+def _platform_problems(
+    facts: Mapping[str, Any], platforms: Mapping[str, Sequence[Any]], architectures: Sequence[str]
+) -> list[str]:
     name, version = facts["distribution"], str(facts["distribution_major_version"])
     problems = []
     if version not in [str(v) for v in platforms.get(name, [])]:

@@ -1,0 +1,90 @@
+"""The verbs of ./bedplate, for Fabric: `./bedplate VERB` or `fab VERB`. The code behind them is in ops/."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from fabric import task
+from invoke import Context
+from rich.console import Console
+
+# Fabric loads this file by path; ops is beside it.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from ops.paths import SANDBOX_INVENTORY  # noqa: E402 - needs the path above
+
+CONSOLE = Console()
+
+
+def _inventory(given: str | None) -> Path:
+    """The inventory a verb works on: the one given, else the sandbox's."""
+    return Path(given).resolve() if given else SANDBOX_INVENTORY
+
+
+@task(
+    help={
+        "inventory": "provision these servers; without it, sandbox servers made here",
+        "servers": "how many sandbox servers",
+    }
+)
+def up(_context: Context, inventory: str | None = None, servers: int = 1) -> None:
+    """From bare servers to a chat answer."""
+    from ops.up import up as run
+
+    sys.exit(run(_inventory(inventory) if inventory else None, servers, CONSOLE))
+
+
+@task
+def down(_context: Context) -> None:
+    """Destroy the sandbox servers."""
+    from ops.up import down as run
+
+    sys.exit(run(CONSOLE))
+
+
+@task(help={"inventory": "the servers to look at (default: the sandbox)", "json": "print JSON"})
+def status(_context: Context, inventory: str | None = None, json: bool = False) -> None:
+    """What each server runs."""
+    from ops.status import status as run
+
+    sys.exit(run(_inventory(inventory), CONSOLE, json))
+
+
+@task(help={"inventory": "the servers to verify (default: the sandbox)"})
+def verify(_context: Context, inventory: str | None = None) -> None:
+    """Run the layer tests against live servers."""
+    from ops.verify import verify as run
+
+    sys.exit(run(_inventory(inventory), CONSOLE))
+
+
+@task(
+    help={
+        "model": "model directory (default: the bundled tutor)",
+        "host": "address to listen on",
+        "port": "port to listen on",
+        "device": "cpu, cuda or auto",
+        "keys": "keys file; without one only this machine may connect",
+    }
+)
+def serve(
+    _context: Context,
+    model: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str = "auto",
+    keys: str | None = None,
+) -> None:
+    """Run the inference service from this checkout on this machine."""
+    from ops.serve import serve as run
+
+    sys.exit(run(Path(model) if model else None, host, port, device, Path(keys) if keys else None, CONSOLE))
+
+
+@task(help={"all": "also the slow and destructive tests", "only": "run only stages with these names, comma separated"})
+def test(_context: Context, all: bool = False, only: str | None = None) -> None:
+    """Prove every layer: lint, unit and app tests, then a server from bare to a chat answer."""
+    from ops.testing import test as run
+
+    sys.exit(run(all, only.split(",") if only else None, CONSOLE))

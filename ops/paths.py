@@ -1,0 +1,13 @@
+"""Where things are in this checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV_BIN = ROOT / ".venv" / "bin"
+WORK = ROOT / ".bedplate"
+LOGS = WORK / "logs"
+REPORTS = WORK / "reports"
+SANDBOX_INVENTORY = ROOT / "inventory" / "sandbox"
+TUTOR = ROOT / "app" / "models" / "tutor"

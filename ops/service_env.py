@@ -1,0 +1,69 @@
+"""The inference service's Python environment on this machine: for `./bedplate serve` and the service's own tests."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from ops.paths import ROOT, WORK
+
+SERVER = ROOT / "app" / "server"
+LOCKS = [
+    SERVER / "requirements" / "inference.txt",
+    ROOT / "roles" / "pytorch" / "files" / "locks" / "torch-2.13.0-cpu.txt",
+]
+TEST_LOCK = SERVER / "requirements" / "test.txt"
+SOURCES = ROOT / "roles" / "bedplate_defaults" / "defaults" / "main" / "sources.yml"
+
+
+class EnvironmentFailed(Exception):
+    """The environment could not be made; the message has code, cause and fix."""
+
+
+def service_python(console: Console, *, tests: bool = False) -> Path:
+    """The environment's interpreter, made from the hash locks when it is missing or the locks changed.
+
+    tests: with the packages of the service's test suite. The environment is stamped last, so a half-made one is made again.
+    """
+    locks = [*LOCKS, TEST_LOCK] if tests else LOCKS
+    content = b"".join(lock.read_bytes() for lock in locks) + sys.version.encode()
+    stamp = hashlib.sha256(content).hexdigest()
+    home = WORK / "envs" / ("service-tests" if tests else "service")
+    python = home / "bin" / "python"
+    if (home / "stamp").is_file() and (home / "stamp").read_text() == stamp:
+        return python
+    console.print(
+        f"Preparing {home.relative_to(ROOT)} (PyTorch for the CPU and the service's packages; once, under a minute)",
+        highlight=False,
+    )
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
+    install = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-compile",
+        "--no-deps",
+        "--require-hashes",
+    ]
+    install += [word for lock in locks for word in ("-r", str(lock))]
+    # The machine's own pip configuration first: an index that cannot be reached would only cost its time-outs.
+    index = yaml.safe_load(SOURCES.read_text())["pytorch_wheel_index"] + "/cpu"
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        done = subprocess.run([*install, "--extra-index-url", index], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise EnvironmentFailed(
+            f"BP007 the service's environment could not be made: found {done.stderr.strip().splitlines()[-1:]}, wanted the packages of "
+            f"{', '.join(str(lock.relative_to(ROOT)) for lock in locks)}. Fix: let pip reach an index that has them "
+            f"(pip config set global.index-url ...; PyTorch's own is {index})."
+        )
+    (home / "stamp").write_text(stamp)
+    return python

@@ -1,0 +1,113 @@
+"""`./bedplate status`: what each server runs, in one table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fabric import ThreadingGroup
+from fabric.exceptions import GroupException
+from rich.console import Console
+from rich.table import Table
+
+from ops.inventory import Host, InventoryError, hosts
+
+# One shell for one SSH round trip: the receipt, then each unit's state and the readiness of the service.
+SCRIPT = r"""
+cat /etc/ansible/facts.d/bedplate.fact 2>/dev/null || echo '{}'
+echo @@@
+systemctl is-active nginx bedplate-inference.socket bedplate-inference.service 2>/dev/null | paste -sd' '
+sudo -n timeout 15 python3 -c '
+import http.client, socket
+ask = http.client.HTTPConnection("localhost")
+ask.sock = socket.socket(socket.AF_UNIX)
+ask.sock.connect("/run/bedplate/inference.sock")
+ask.request("GET", "/health/ready")
+print(ask.getresponse().status)' 2>/dev/null || echo none
+df --output=avail -BG /opt 2>/dev/null | tail -n 1
+openssl x509 -noout -enddate -in /etc/bedplate/tls/cert.pem 2>/dev/null
+"""
+
+
+def status(inventory: Path, console: Console, as_json: bool = False) -> int:
+    """Print the table (or JSON); returns 0 when every server is reached and ready, 1 otherwise, 2 for a bad inventory."""
+    try:
+        targets = hosts(inventory)
+    except InventoryError as error:
+        console.print(str(error), highlight=False, markup=False)
+        return 2
+    states = [read(host, outcome) for host, outcome in ask(targets)]
+    if as_json:
+        console.print_json(data=states)
+    else:
+        console.print(table(states))
+        for state in states:
+            if "problem" in state:
+                console.print(
+                    f"{state['host']}: BP008 not reached: {state['problem']}. Fix: ssh to it by hand.", highlight=False
+                )
+    return 0 if all(state["ready"] for state in states) else 1
+
+
+def ask(targets: list[Host]) -> list[tuple[Host, str | Exception]]:
+    """What each server said, in the inventory's order: the script's output, or why it could not be asked."""
+    connections = [host.connection() for host in targets]
+    group = ThreadingGroup.from_connections(connections)
+    try:
+        answers: Any = group.run(SCRIPT, hide=True, timeout=30, warn=True)
+    except GroupException as error:
+        # One dead host does not hide the rest.
+        answers = error.result
+    finally:
+        group.close()
+    return [
+        (host, answer if isinstance(answer, Exception) else str(answer.stdout))
+        for host, answer in ((host, answers[connection]) for host, connection in zip(targets, connections, strict=True))
+    ]
+
+
+def read(host: Host, answer: str | Exception) -> dict[str, Any]:
+    """The state of one server as plain data."""
+    if isinstance(answer, Exception):
+        return {
+            "host": host.name,
+            "url": host.base_url,
+            "ready": False,
+            "problem": f"{type(answer).__name__}: {answer}",
+        }
+    receipt_text, _, rest = answer.partition("@@@")
+    lines = [line.strip() for line in rest.strip().splitlines()] + [""] * 4
+    return {
+        "host": host.name,
+        "url": host.base_url,
+        "ready": lines[1] == "200",
+        "units": dict(zip(("nginx", "socket", "service"), lines[0].split(), strict=False)),
+        "disk_free": lines[2],
+        "certificate_until": lines[3].removeprefix("notAfter="),
+        "receipt": json.loads(receipt_text),
+    }
+
+
+def table(states: list[dict[str, Any]]) -> Table:
+    """hosts × (variant, conda, environments, models, units, certificate, ready)"""
+    result = Table(
+        "host", "variant", "conda", "models", "nginx", "service", "disk free", "certificate until", "ready", box=None
+    )
+    for state in states:
+        if "problem" in state:
+            result.add_row(state["host"], *["-"] * 7, "✗")
+            continue
+        receipt = state["receipt"]
+        result.add_row(
+            state["host"],
+            str(receipt.get("cuda_match", {}).get("variant", "-")),
+            str(receipt.get("conda", {}).get("version", "-")),
+            ", ".join(str(name) for name in receipt.get("model", {}).get("models", {})) or "-",
+            state["units"].get("nginx", "-"),
+            state["units"].get("service", "-"),
+            state["disk_free"],
+            state["certificate_until"],
+            "✔" if state["ready"] else "✗",
+        )
+    return result

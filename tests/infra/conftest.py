@@ -1,0 +1,75 @@
+"""Layer tests read live servers: the host of each test, the evidence when one fails, and the table at the end."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# What to show when a test of a layer fails: the units whose journal and the packages whose versions explain it.
+UNITS = {
+    "nginx": ["nginx"],
+    "inference": ["bedplate-inference.service", "bedplate-inference.socket"],
+    "demo": ["bedplate-demo.service"],
+}
+VERSIONS = (
+    "cat /etc/os-release | head -n 1; uname -r; dpkg-query -W nginx 2>/dev/null; cat /etc/ansible/facts.d/bedplate.fact"
+)
+
+
+def layer_of(path: Path) -> str:
+    """test_60_nginx.py -> nginx"""
+    return re.sub(r"^test_\d+_", "", path.stem)
+
+
+@pytest.fixture(scope="module")
+def receipt(host: Any) -> dict[str, Any]:
+    """What Bedplate decided and installed on this host."""
+    content = host.file("/etc/ansible/facts.d/bedplate.fact").content_string
+    loaded: dict[str, Any] = json.loads(content)
+    return loaded
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add journal and versions to a failed test's report, note every result for the table."""
+    report = yield
+    host = getattr(item, "funcargs", {}).get("host")
+    layer, name = layer_of(item.path), str(host.backend.host) if host else "-"
+    if report.failed and host:
+        for unit in UNITS.get(layer, []):
+            journal = host.run(f"journalctl -u {unit} -n 40 --no-pager -o cat").stdout
+            report.sections.append((f"journal of {unit} on {name}", journal))
+        report.sections.append((f"versions on {name}", host.run(VERSIONS).stdout))
+    if host and (report.when == "call" or report.outcome != "passed"):
+        table = item.config.stash.setdefault(TABLE, {})
+        table.setdefault(name, {}).setdefault(layer, []).append(report.outcome)
+    return report
+
+
+TABLE = pytest.StashKey[dict[str, dict[str, list[str]]]]()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """host × layer: passed/all, or skipped."""
+    table = config.stash.get(TABLE, {})
+    if not table:
+        return
+    layers = list(dict.fromkeys(layer for row in table.values() for layer in row))
+    width = max(len(name) for name in table)
+    terminalreporter.section("hosts and layers")
+    terminalreporter.write_line(" " * width + "  " + "  ".join(layers))
+    for name, row in sorted(table.items()):
+        cells = []
+        for layer in layers:
+            outcomes = row.get(layer, [])
+            passed, ran = outcomes.count("passed"), len([o for o in outcomes if o != "skipped"])
+            cell = "-" if not ran else f"{'✔' if passed == ran else '✗'} {passed}/{ran}"
+            cells.append(cell.ljust(len(layer)))
+        terminalreporter.write_line(name.ljust(width) + "  " + "  ".join(cells))
