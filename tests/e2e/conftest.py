@@ -1,4 +1,4 @@
-"""Browser tests: a real Chromium against a live server (--base-url), and against a double for what only breaks on demand."""
+"""Browser tests: a real Chromium against a live server (--base-url), or a double for what breaks only on demand."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -47,8 +48,9 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Watched]]:
     """Open a URL in a fresh profile that accepts self-signed certificates; keywords go to Playwright's new_context."""
     contexts = []
 
-    def open_page(url: str, **context_options: object) -> Watched:
-        context = browser.new_context(ignore_https_errors=True, **{"locale": "en-US", **context_options})  # type: ignore[arg-type]
+    def open_page(url: str, **context_options: Any) -> Watched:
+        options: dict[str, Any] = {"ignore_https_errors": True, "locale": "en-US", **context_options}
+        context = browser.new_context(**options)
         contexts.append(context)
         watched = Watched(context.new_page())
         watched.page.on("request", lambda request: watched.requests.append(request.url))
@@ -90,11 +92,20 @@ def live_key(request: pytest.FixtureRequest) -> str:
 def built_page() -> Path:
     """The page as role web_client deploys it."""
     work = REPO / ".bedplate"
-    command: list[str | Path] = [sys.executable, REPO / "app/web/build.py", "--output", work / "web", "--work", work / "web-work"]
+    command: list[str | Path] = [
+        sys.executable,
+        REPO / "app/web/build.py",
+        "--output",
+        work / "web",
+        "--work",
+        work / "web-work",
+    ]
     return Path(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["path"])
 
 
 @pytest.fixture
 def front(built_page: Path, tmp_path: Path) -> Iterator[FrontDouble]:
-    with FrontDouble(built_page, f"bp-{secrets.token_hex(4)}-{secrets.token_hex(32)}", self_signed(tmp_path)).running() as double:
+    with FrontDouble(
+        built_page, f"bp-{secrets.token_hex(4)}-{secrets.token_hex(32)}", self_signed(tmp_path)
+    ).running() as double:
         yield double

@@ -1,4 +1,4 @@
-"""A double of Nginx and the inference service, for what a real one does not do on demand: refuse, break and cut answers.
+"""A double of Nginx and the inference service, for what a real one does not do on demand: refuse, break, cut.
 
 It serves a built page over self-signed HTTPS with the headers of our Nginx, and answers /v1 by the text of the last
 question: see ANSWERS and `_broken`. Whatever a real server can show is tested against a real server instead.
@@ -157,7 +157,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _part(self, delta: dict[str, str], finish: str | None = None) -> None:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        chunk = {"id": "chatcmpl-0", "object": "chat.completion.chunk", "created": 0, "model": "double", "choices": [choice]}
+        chunk = {
+            "id": "chatcmpl-0",
+            "object": "chat.completion.chunk",
+            "created": 0,
+            "model": "double",
+            "choices": [choice],
+        }
         self._chunk(f"data: {json.dumps(chunk)}\n\n")
 
     def _chunk(self, text: str) -> None:

@@ -52,7 +52,9 @@ def test_page_refuses_a_wrong_key_with_the_servers_words(live_url: str, open_pag
     assert watched.page.get_by_label("API key").first.is_visible()
 
 
-def test_key_is_gone_after_a_reload_unless_asked(live_url: str, live_key: str, open_page: Callable[..., Watched]) -> None:
+def test_key_is_gone_after_a_reload_unless_asked(
+    live_url: str, live_key: str, open_page: Callable[..., Watched]
+) -> None:
     page = open_page(live_url).page
     enter_key(page, live_key)
     page.get_by_role("button", name="Forget the API key").wait_for()

@@ -83,7 +83,9 @@ def test_markdown_is_rendered_and_html_is_not(chat: Page) -> None:
     assert chat.evaluate("window.injected") is None
 
 
-def test_healthy_chat_breaks_no_content_security_policy(front: FrontDouble, open_page: Callable[..., Watched], screenshots: Path) -> None:
+def test_healthy_chat_breaks_no_content_security_policy(
+    front: FrontDouble, open_page: Callable[..., Watched], screenshots: Path
+) -> None:
     watched = open_page(front.url, locale="zh-CN", color_scheme="dark")
     enter_key(watched.page, front.key)
     finished(ask(watched.page, "Show me Markdown"))

@@ -1,0 +1,106 @@
+"""build.py: the page is built once per content, whole or not at all, and a failure says what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+WEB = REPO / "app/web"
+WORK = REPO / ".bedplate/web-work"  # kept between runs, for Node and the packages are 650 MB
+
+
+def start(output: Path, work: Path = WORK, script: Path = WEB / "build.py") -> subprocess.Popen[str]:
+    command: list[str | Path] = [sys.executable, script, "--output", output, "--work", work]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def result(process: subprocess.Popen[str]) -> dict[str, object]:
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    answer: dict[str, object] = json.loads(stdout)
+    return answer
+
+
+def hash_of(web: Path) -> str:
+    return subprocess.check_output([sys.executable, web / "build.py", "--hash-only"], text=True).strip()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the sources that a test may change."""
+    shutil.copytree(WEB, tmp_path / "web", ignore=shutil.ignore_patterns("node_modules", "dist"))
+    return tmp_path / "web"
+
+
+def test_two_builds_at_once_make_one_page_and_leave_the_sources_alone(tmp_path: Path) -> None:
+    before = sorted(path.name for path in WEB.iterdir())
+    first, second = start(tmp_path), start(tmp_path)
+    results = [result(first), result(second)]
+    assert sorted(bool(answer["built"]) for answer in results) == [False, True]
+    assert {str(answer["hash"]) for answer in results} == {hash_of(WEB)}
+    page = Path(str(results[0]["path"]))
+    assert "__CSP_NONCE__" in (page / "index.html").read_text()
+    assert sorted(path.name for path in WEB.iterdir()) == before
+
+
+def test_killed_build_leaves_nothing_and_the_next_one_succeeds(tmp_path: Path) -> None:
+    process = start(tmp_path)
+    time.sleep(1.5)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert [path for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
+    assert result(start(tmp_path))["built"] is True
+
+
+def test_hash_follows_the_sources_but_not_the_tests(copy: Path) -> None:
+    unchanged = hash_of(copy)
+    assert unchanged == hash_of(WEB)
+    (copy / "src/api/sse.test.ts").write_text("changed")
+    (copy / "README.md").write_text("changed")
+    assert hash_of(copy) == unchanged
+    (copy / "src/main.css").write_text("changed")
+    assert hash_of(copy) != unchanged
+
+
+def test_page_that_does_not_compile_is_refused_with_code_file_and_fix(copy: Path, tmp_path: Path) -> None:
+    (copy / "src/main.tsx").write_text("const wrong: number = 'text'\n")
+    process = start(tmp_path / "out", script=copy / "build.py")
+    _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert stderr.startswith("BP704 ")
+    assert "Fix: " in stderr
+    assert "src/main.tsx" in stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_cannot_be_written_is_refused_with_code_and_fix(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    process = start(tmp_path / "file")
+    _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert stderr.startswith("BP705 ")
+    assert "Fix: " in stderr
+
+
+def test_lock_has_hashes_and_no_addresses() -> None:
+    packages = json.loads((WEB / "package-lock.json").read_text())["packages"]
+    installed = {name: package for name, package in packages.items() if name}
+    assert len(installed) > 100
+    assert [name for name, package in installed.items() if "integrity" not in package] == []
+    assert [name for name, package in installed.items() if "resolved" in package] == []
+    direct = packages[""]["dependencies"] | packages[""]["devDependencies"]
+    assert [version for version in direct.values() if not version[0].isdigit()] == []
+
+
+def test_unit_tests_of_the_page_pass() -> None:
+    done = subprocess.run([sys.executable, WEB / "build.py", "--test", "--work", WORK], text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
