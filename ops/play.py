@@ -43,11 +43,12 @@ def play(
     *,
     extra: Mapping[str, Any] | None = None,
     check: bool = False,
+    limit: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Run a playbook; prints one line per role and, on a terminal, the task it is at.
 
-    extra: variables given with -e. check: run in check mode. The log file holds every task, host and result; the events are kept
+    extra: variables given with -e. check: run in check mode. limit: these hosts only. The log file holds every task, host and result; the events are kept
     beside it as JSON lines.
     """
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -56,6 +57,7 @@ def play(
     argv += ["-i", str(inventory)] if inventory else []
     argv += ["-e", json.dumps(dict(extra))] if extra else []
     argv += ["--check"] if check else []
+    argv += ["--limit", limit] if limit else []
     env = {
         **os.environ,
         **(environment or {}),
