@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 from fabric import task
-from invoke import Context
+from invoke.context import Context
 from rich.console import Console
 
 # Fabric loads this file by path; ops is beside it.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from ops.paths import SANDBOX_INVENTORY  # noqa: E402 - needs the path above
+from ops.paths import SANDBOX_INVENTORY
 
 CONSOLE = Console()
 

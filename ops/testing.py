@@ -68,7 +68,7 @@ def test(all_stages: bool, only: list[str] | None, console: Console) -> int:
         return 1
     started, failed_stages = time.monotonic(), []
     for stage in stages(service):
-        if only and stage.name not in only or (stage.slow and not all_stages and not only):
+        if (only and stage.name not in only) or (stage.slow and not all_stages and not only):
             continue
         console.rule(f"{stage.name}: {stage.proves}", align="left")
         before = time.monotonic()
