@@ -48,7 +48,9 @@ def play(
 ) -> Outcome:
     """Run a playbook; prints one line per role and, on a terminal, the task it is at.
 
-    extra: variables given with -e. check: run in check mode. limit: these hosts only. The log file holds every task, host and result; the events are kept
+    extra: variables given with -e. check: run in check mode. limit: these hosts only.
+
+    The log file holds every task, host and result; the events are kept
     beside it as JSON lines.
     """
     LOGS.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import ssl
 import urllib.error
@@ -15,7 +16,7 @@ import yaml
 from ops.inventory import Host
 from ops.paths import TUTOR
 
-CERTIFICATE = "/etc/bedplate/tls/cert.pem"
+RECEIPT = "/etc/ansible/facts.d/bedplate.fact"
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,8 @@ class Service:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
         )
-        context = ssl.create_default_context(cafile=str(self.certificate))
         try:
-            with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:
+            with urllib.request.urlopen(request, timeout=timeout, context=trust(self.certificate)) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise ServiceError(
@@ -69,17 +69,34 @@ class ServiceError(Exception):
 
 
 def service_of(host: Host, secrets: Path) -> Service:
-    """The service on a host. Fetches its certificate over SSH, which the inventory already trusts, into the secrets folder."""
+    """The service on a host, its certificate pinned: the server must show the one its receipt names, read over trusted SSH."""
     key_file = secrets / "api_key"
     if not key_file.exists():
         raise ServiceError(
             f"BP006 no API key: found nothing at {key_file}. Fix: run ./bedplate up for this inventory first."
         )
     with host.connection() as connection:
-        text = connection.run(f"cat {CERTIFICATE}", hide=True, timeout=20).stdout
+        receipt = json.loads(connection.run(f"cat {RECEIPT}", hide=True, timeout=20).stdout)
+    try:
+        pem = ssl.get_server_certificate((host.address, host.https_port), timeout=20)
+    except OSError as error:
+        raise ServiceError(f"{host.base_url} did not answer: {error}") from error
+    shown = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+    wanted = receipt["nginx"]["fingerprint"].replace(":", "").lower()
+    if shown != wanted:
+        raise ServiceError(
+            f"BP009 another certificate than this server's: found {shown}, wanted {wanted}. Fix: see who answers at {host.base_url}."
+        )
     certificate = secrets / f"{host.name}.pem"
-    certificate.write_text(text)
+    certificate.write_text(pem)
     return Service(host.base_url, certificate, key_file.read_text().strip())
+
+
+def trust(certificate: Path) -> ssl.SSLContext:
+    """A TLS context that trusts this certificate and nothing else, whoever signed it."""
+    context = ssl.create_default_context(cafile=str(certificate))
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
 
 
 def first_question() -> str:

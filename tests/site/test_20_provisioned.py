@@ -7,7 +7,7 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from ops.inventory import Host
-from ops.service import Service, tutor_pairs
+from ops.service import Service, trust, tutor_pairs
 from tests.site.conftest import Play, explain
 
 PAIRS = [pair for lang in ("en", "zh") for pair in [p for p in tutor_pairs() if p["lang"] == lang][:3]]
@@ -15,15 +15,12 @@ PAIRS = [pair for lang in ("en", "zh") for pair in [p for p in tutor_pairs() if 
 
 def client(service: Service, key: str | None = None) -> openai.OpenAI:
     """The official client through Nginx and TLS, without retries: a test sees the first answer."""
-    import ssl
-
-    context = ssl.create_default_context(cafile=str(service.certificate))
     return openai.OpenAI(
         base_url=f"{service.base_url}/v1",
         api_key=key or service.key,
         max_retries=0,
         timeout=60,
-        http_client=openai.DefaultHttpxClient(verify=context),
+        http_client=openai.DefaultHttpxClient(verify=trust(service.certificate)),
     )
 
 

@@ -30,7 +30,8 @@ def run_module() -> ModuleRunner:
             f"ansible.module_utils.__path__.append({str(ROOT / 'plugins/module_utils')!r})\n"
             "from ansible.module_utils.testing import patch_module_args\n"
             "import json\n"
-            f"with patch_module_args(json.loads(sys.argv[1])): runpy.run_path({str(ROOT / 'plugins/modules' / (name + '.py'))!r}, run_name='__main__')\n"
+            "with patch_module_args(json.loads(sys.argv[1])):\n"
+            f"    runpy.run_path({str(ROOT / 'plugins/modules' / (name + '.py'))!r}, run_name='__main__')\n"
         )
         given = {**arguments, "_ansible_check_mode": _check_mode}
         done = subprocess.run(
