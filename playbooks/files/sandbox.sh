@@ -72,8 +72,9 @@ pip_conf() {
     sed 's/\\n/ /g' | awk -F' = ' '!seen[$1]++'
 }
 
-# Local folders those settings name: the server sees them at the same path, read-only.
-pip_folders() { pip_conf | grep -Eo '(file://)?/[^ ]+' | sed 's,^file://,,' | while read -r d; do [ -d "$d" ] && echo "$d"; done; return 0; }
+# Local folders those settings name: the server sees them at the same path, read-only. An index's "simple" folder links to
+# files beside it.
+pip_folders() { pip_conf | grep -Eo '(file://)?/[^ ]+' | sed -E 's,^file://,,; s,/simple/?$,,' | while read -r d; do [ -d "$d" ] && echo "$d"; done; return 0; }
 
 # What a person with console access would set up before the first SSH login.
 prepare() {
