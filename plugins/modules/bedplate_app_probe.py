@@ -157,7 +157,9 @@ def requested_revisions(folder):
 
 def certificate(path):
     """Fingerprint, days left and names of a PEM file's first certificate."""
-    printed = command_output(["openssl", "x509", "-in", path, "-noout", "-enddate", "-fingerprint", "-sha256", "-ext", "subjectAltName"])
+    printed = command_output(
+        ["openssl", "x509", "-in", path, "-noout", "-enddate", "-fingerprint", "-sha256", "-ext", "subjectAltName"]
+    )
     if printed is None:
         return None
     ends = re.search(r"^notAfter=(.+)$", printed, re.MULTILINE)
@@ -233,7 +235,9 @@ def main():
         "files": {path: file_state(path) for path in ask["files"]},
         "trees": {folder: tree_states(folder) for folder in ask["trees"]},
         "requested": {folder: requested_revisions(folder) for folder in ask["trees"]},
-        "stamps": {path.name: (read_text(path) or "").strip() for path in Path(ask["stamps"] or "/nonexistent").glob("*")},
+        "stamps": {
+            path.name: (read_text(path) or "").strip() for path in Path(ask["stamps"] or "/nonexistent").glob("*")
+        },
         "certificate": certificate(ask["certificate"]) if ask["certificate"] else None,
         "listeners": listeners(proc),
         "ipv6": bool(read_text(proc / "net/if_inet6")),

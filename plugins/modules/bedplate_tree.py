@@ -68,7 +68,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.bedplate.hostfacts import link_target, read_json
 from ansible.module_utils.bedplate.manifest import damaged_files, is_untouched
 from ansible.module_utils.bedplate.refusal import refusal
-from ansible.module_utils.bedplate.tree import close_incoming, incoming_of, open_incoming, point, publish, relative_target
+from ansible.module_utils.bedplate.tree import (
+    close_incoming,
+    incoming_of,
+    open_incoming,
+    point,
+    publish,
+    relative_target,
+)
 
 
 def login_user():
@@ -84,7 +91,9 @@ def incoming(module, dest, manifest):
 
 def verified(module, dest, manifest):
     if not manifest:
-        module.fail_json(msg=refusal("BP521", "tree not published", str(dest), "a tree with its manifest", "run the playbook again."))
+        module.fail_json(
+            msg=refusal("BP521", "tree not published", str(dest), "a tree with its manifest", "run the playbook again.")
+        )
     damaged = damaged_files(dest, manifest["files"])
     if damaged and not module.check_mode:
         (dest / module.params["manifest_name"]).unlink(missing_ok=True)
@@ -101,7 +110,11 @@ def present(module, dest, manifest):
             if damaged:
                 found = f"{len(damaged)} file(s), {', '.join(damaged[:3])}"
                 fix = "run the playbook again: only these are copied again. If it stays, the source changes while it is read."
-                module.fail_json(msg=refusal("BP520", f"copy of {dest.name} differs from its source", found, "the manifest's sha256", fix))
+                module.fail_json(
+                    msg=refusal(
+                        "BP520", f"copy of {dest.name} differs from its source", found, "the manifest's sha256", fix
+                    )
+                )
             publish(dest, manifest, name)
         shutil.rmtree(incoming_of(dest), ignore_errors=True)
         if not linked:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 # Never part of a tree: what tools leave behind. Kept in step with the exclusions of the copy (roles/bedplate_tree).
-IGNORED_DIRECTORIES = frozenset({".git", ".cache", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
+IGNORED_DIRECTORIES = frozenset(
+    {".git", ".cache", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+)
 IGNORED_FILES = frozenset({".DS_Store", ".gitignore", ".gitattributes", "manifest.json", ".manifest.json"})
 
 Entry = dict[str, Any]
@@ -80,7 +82,9 @@ def _matches(place: Path, entry: Entry, *, flush: bool) -> bool:
 def stray_paths(directory: str | Path, files: list[Entry]) -> list[Path]:
     """Files and links of the directory that its manifest does not name."""
     wanted = {entry["path"] for entry in files}
-    found = (Path(root) / name for root, folders, names in os.walk(directory) for name in [*names, *_links(root, folders)])
+    found = (
+        Path(root) / name for root, folders, names in os.walk(directory) for name in [*names, *_links(root, folders)]
+    )
     return [path for path in found if path.relative_to(directory).as_posix() not in wanted]
 
 

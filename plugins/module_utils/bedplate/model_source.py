@@ -1,0 +1,254 @@
+"""Where a model comes from, what it is called on the server, and whether it may go there.
+
+Runs on the controller for directories and on the server for a hub. Standard library only, Python 3.9 or newer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.bedplate.manifest import Manifest, tree_manifest
+from ansible.module_utils.bedplate.refusal import refusal
+
+_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+SERVICE_KEYS = ("task", "dtype", "device", "max_batch", "context_length", "kv_memory_mb")
+_KEYS = {"name", "source", *SERVICE_KEYS}
+# Formats that run code when they are loaded.
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+# What the service reads. A hub's other files (other formats, images, examples) stay where they are.
+WANTED = (".safetensors", ".json", ".jinja", ".txt", ".model", ".md", ".tiktoken")
+WANTED_NAMES = ("LICENSE", "LICENCE", "NOTICE", "USE_POLICY")
+ARCHITECTURE = re.compile(r"[A-Z]\w*")
+
+
+def directory_name(repo: str, revision: str) -> str:
+    """Folder of a model on the server: `org--name@rev12`."""
+    return f"{repo.replace('/', '--')}@{revision[:12]}"
+
+
+def plan(models: Sequence[Mapping[str, Any]], known: MutableMapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """Each model of the inventory with its source read: adds `kind`, `repo`, `revision`, `directory`, `manifest`, `problems`.
+
+    For a hub the last three are settled on the server, unless the revision is a full commit.
+    """
+    planned = [{"task": "auto", **model, **_source(model, known)} for model in models]
+    names = [model.get("name") for model in models]
+    for model in planned:
+        if names.count(model.get("name")) > 1:
+            model["problems"].append(_wrong(model, "two models of that name", "one", "rename one of them"))
+    return planned
+
+
+def located(
+    planned: Iterable[Mapping[str, Any]],
+    whole: Sequence[str],
+    links: Mapping[str, str],
+    requested: Mapping[str, str],
+    update: bool,
+) -> list[dict[str, Any]]:
+    """What the server has of each planned model: settles a hub model's `directory`, adds `whole` and `settled` (whole and linked).
+
+    whole: folders that are published and untouched. links: folder by model name. requested: for each folder fetched from a
+    hub, the `org/name@revision` it was asked as; a branch stays where it was resolved to unless `update`.
+    """
+    asked = {reference: folder for folder, reference in requested.items() if folder in whole}
+    found = []
+    for model in planned:
+        directory = model["directory"] or ("" if update else asked.get(f"{model['repo']}@{model['revision']}", ""))
+        settled = directory in whole and links.get(model["name"]) == directory
+        found.append({**model, "directory": directory, "whole": directory in whole, "settled": settled})
+    return found
+
+
+def fetched(models: Iterable[Mapping[str, Any]], results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The models with the folder and manifest that the module bedplate_model_fetch reported for some of them."""
+    brought = {result["item"]["name"]: result for result in results if result.get("manifest")}
+    return [
+        {**model, **{key: brought[model["name"]][key] for key in ("directory", "manifest")}}
+        if model["name"] in brought
+        else dict(model)
+        for model in models
+    ]
+
+
+def receipt(models: Iterable[Mapping[str, Any]], folder: str) -> list[dict[str, Any]]:
+    """What the receipt says of each model; `service` is handed to the inference service."""
+    return [
+        {
+            "name": model["name"],
+            "source": f"hf://{model['repo']}@{model['revision']}" if model["kind"] == "hub" else model["repo"],
+            "path": f"{folder}/{model['directory']}",
+            "service": {key: model[key] for key in SERVICE_KEYS if key in model},
+        }
+        for model in models
+    ]
+
+
+def _source(model: Mapping[str, Any], known: MutableMapping[str, str] | None) -> dict[str, Any]:
+    read: dict[str, Any] = {"kind": None, "repo": "", "revision": "", "directory": "", "manifest": None, "problems": []}
+    name, source = str(model.get("name", "")), str(model.get("source", ""))
+    if not _NAME.fullmatch(name):
+        read["problems"].append(
+            _wrong(model, f"the name {name!r}", "letters, digits, '.', '_' and '-'", "correct the name")
+        )
+    unknown = sorted(set(model) - _KEYS)
+    if unknown:
+        read["problems"].append(
+            _wrong(model, f"the key {', '.join(unknown)}", f"one of {', '.join(sorted(_KEYS))}", "correct the key")
+        )
+    hub = _HUB.fullmatch(source)
+    if hub:
+        commit = hub["revision"] if _COMMIT.fullmatch(hub["revision"]) else ""
+        return {
+            **read,
+            **hub.groupdict(),
+            "kind": "hub",
+            "directory": directory_name(hub["repo"], commit) if commit else "",
+        }
+    if not Path(source).is_absolute() or not Path(source).is_dir():
+        fix = "name an absolute path on the controller, or hf://org/name@revision"
+        read["problems"].append(_wrong(model, f"the source {source!r}", "a directory or hf://org/name@revision", fix))
+        return read
+    manifest = tree_manifest(source, known)
+    repo = f"bedplate/{name}"
+    texts = {
+        entry["path"]: _small_text(Path(source) / entry["path"])
+        for entry in manifest["files"]
+        if entry["path"].endswith(".json")
+    }
+    problems = [
+        *read["problems"],
+        *model_problems(name, source, manifest["files"], texts),
+        *_cut_files(name, source, manifest),
+    ]
+    return {
+        "kind": "directory",
+        "repo": repo,
+        "revision": manifest["revision"],
+        "directory": directory_name(repo, manifest["revision"]),
+        "manifest": {"repo": repo, "source": "directory", **manifest},
+        "problems": problems,
+    }
+
+
+def _wrong(model: Mapping[str, Any], found: str, wanted: str, fix: str) -> str:
+    return str(refusal("BP501", f"model_list entry {model.get('name')}", found, wanted, f"{fix} in model_list."))
+
+
+def _small_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.stat().st_size < 1 << 22 else ""
+
+
+def model_problems(name: str, source: str, files: Iterable[Mapping[str, Any]], texts: Mapping[str, str]) -> list[str]:
+    """Refusals for a model by its file list and the text of its small JSON files."""
+    paths = [entry["path"] for entry in files]
+    problems = []
+    pickles = [path for path in paths if path.endswith(PICKLES)]
+    weights = [path for path in paths if path.endswith(".safetensors")]
+    if pickles:
+        fix = f"use safetensors: remove {', '.join(pickles[:3])} from {source}, or convert it with save_pretrained()."
+        problems.append(
+            refusal(
+                "BP502", f"model {name} has pickle weights", pickles[0], "safetensors only (a pickle runs code)", fix
+            )
+        )
+    if not weights and not pickles:
+        fix = "use a revision that is published as safetensors."
+        problems.append(
+            refusal("BP502", f"model {name} has no weights", f"no .safetensors in {source}", "safetensors", fix)
+        )
+    if "config.json" not in paths:
+        fix = "name the folder that holds config.json."
+        return [
+            *problems,
+            refusal("BP503", f"model {name} has no config.json", f"none in {source}", "a Transformers model", fix),
+        ]
+    return [*problems, *_config_problems(name, texts.get("config.json", "")), *_index_problems(name, paths, texts)]
+
+
+def _config_problems(name: str, text: str) -> list[str]:
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        return [
+            refusal("BP503", f"model {name}: config.json is not readable", str(error), "JSON", "copy the model again.")
+        ]
+    architectures, kind = config.get("architectures"), config.get("model_type")
+    if config.get("auto_map"):
+        found = f"auto_map {json.dumps(config['auto_map'])}"
+        fix = "use a model whose architecture Transformers has itself."
+        return [refusal("BP504", f"model {name} brings its own code", found, "an architecture of Transformers", fix)]
+    if not (
+        isinstance(architectures, list)
+        and architectures
+        and all(ARCHITECTURE.fullmatch(str(one)) for one in architectures)
+        and kind
+    ):
+        found = f"architectures={architectures!r}, model_type={kind!r}"
+        fix = "correct config.json; a model saved with save_pretrained() has both."
+        return [refusal("BP504", f"model {name}: architecture unknown", found, "both named in config.json", fix)]
+    return []
+
+
+def _index_problems(name: str, paths: list[str], texts: Mapping[str, str]) -> list[str]:
+    """Shards an index names but the source lacks."""
+    problems = []
+    for path in (path for path in paths if path.endswith(".safetensors.index.json")):
+        try:
+            shards = set(json.loads(texts.get(path, ""))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError):
+            shards = {"(an unreadable index)"}
+        missing = sorted(shards - set(paths))
+        if missing:
+            fix = "finish the download of the source."
+            problems.append(
+                refusal("BP505", f"model {name} is incomplete", f"no {missing[0]}", f"every shard of {path}", fix)
+            )
+    return problems
+
+
+def _cut_files(name: str, source: str, manifest: Manifest) -> list[str]:
+    """Weights that are shorter than their own header says: a download that was cut."""
+    problems = []
+    for entry in manifest["files"]:
+        wanted = (
+            safetensors_bytes(Path(source) / entry["path"]) if entry["path"].endswith(".safetensors") else entry["size"]
+        )
+        if wanted != entry["size"]:
+            found = f"{entry['path']} with {entry['size']} bytes"
+            fix = "finish the download of the source."
+            problems.append(
+                refusal("BP505", f"model {name} is incomplete", found, f"{wanted} bytes by its own header", fix)
+            )
+    return problems
+
+
+def safetensors_bytes(path: Path) -> int:
+    """Size a safetensors file should have by its header, -1 when the header cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(length))
+        ends = [tensor["data_offsets"][1] for key, tensor in header.items() if key != "__metadata__"]
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
+        return -1
+    return int(8 + length + max(ends, default=0))
+
+
+def wanted_files(paths: Iterable[str]) -> list[str]:
+    """Those of a hub's files that the service reads. Pickles are left out where safetensors stand beside them."""
+    every = list(paths)
+    chosen = [path for path in every if path.endswith(WANTED) or path.rpartition("/")[2].startswith(WANTED_NAMES)]
+    # Without safetensors the pickles stay in the list, so that the refusal can name them.
+    return (
+        chosen
+        if any(path.endswith(".safetensors") for path in chosen)
+        else [*chosen, *(path for path in every if path.endswith(PICKLES))]
+    )
