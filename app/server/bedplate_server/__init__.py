@@ -1,0 +1,3 @@
+"""Bedplate's inference service: an OpenAI-compatible front process and one engine process per model."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,126 @@
+"""The service's configuration: one YAML file, validated before anything is opened or loaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import Refusal
+
+Task = Literal["auto", "chat", "embedding", "both"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Listen(_Section):
+    """Where to listen: a socket from systemd (`fd: 3`), TCP (`host`, `port`) or a Unix socket (`uds`)."""
+
+    fd: Annotated[int, Field(ge=3)] | None = None
+    host: str | None = None
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    uds: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        tcp = self.host is not None or self.port is not None
+        if (self.fd is not None) + tcp + (self.uds is not None) != 1:
+            raise ValueError("give exactly one of fd, host with port, or uds")
+        if tcp and (self.host is None or self.port is None):
+            raise ValueError("host and port belong together")
+        return self
+
+
+class ModelConfig(_Section):
+    """One served model. At most `max_batch` sequences run at once; null sizes are planned from memory."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/@:-]*$", max_length=200)]
+    path: Path
+    task: Task = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    max_batch: Annotated[int, Field(ge=1, le=1024)] = 32
+    context_length: Annotated[int, Field(ge=16)] | None = None
+    kv_memory_mb: Annotated[int, Field(ge=1)] | None = None
+
+
+class Limits(_Section):
+    """Bounds on what clients can ask of the service; times in seconds."""
+
+    max_queue: Annotated[int, Field(ge=0)] = 256
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
+    max_tokens_default: Annotated[int, Field(ge=1)] = 512
+    drain_seconds: Annotated[float, Field(ge=0)] = 120.0
+    start_wait_seconds: Annotated[float, Field(ge=0)] = 600.0
+    keepalive_seconds: Annotated[float, Field(gt=0)] = 15.0
+    ready_age_seconds: Annotated[float, Field(gt=0)] = 10.0
+
+
+class Config(_Section):
+    listen: Listen = Listen(host="127.0.0.1", port=8000)
+    models: Annotated[list[ModelConfig], Field(min_length=1)]
+    keys_file: Path | None = None
+    limits: Limits = Limits()
+    threads: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def threads_per_engine(self) -> int:
+        """As configured, else OMP_NUM_THREADS, else the processors divided among the models, one left to the front."""
+        if self.threads is not None:
+            return self.threads
+        if (asked := os.environ.get("OMP_NUM_THREADS", "")).isdigit():
+            return max(1, int(asked))
+        return max(1, (len(os.sched_getaffinity(0)) - 1) // len(self.models))
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [model.name for model in self.models]
+        if len(set(names)) != len(names):
+            raise ValueError("two models have the same name")
+        return self
+
+
+def load(path: Path | None, overrides: dict[str, Any] | None = None, device: str | None = None) -> Config:
+    """Read `path` (none: defaults), lay `overrides` over it key by key and `device` over every model,
+    validate.
+
+    Raises Refusal BP650 for a file that is not readable YAML, BP651 for values that are not acceptable.
+    """
+    source = str(path) if path else "command line"
+    settings = {} if path is None else _read_yaml(path)
+    settings.update(overrides or {})
+    if device is not None and isinstance(settings.get("models"), list):
+        settings["models"] = [{**model, "device": device} for model in settings["models"] if isinstance(model, dict)]
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        problems = "; ".join(_problem(problem) for problem in error.errors()[:5])
+        raise Refusal("BP651", f"{source}: {problems}.", "correct the named settings.") from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise Refusal(
+            "BP650", f"{path}: cannot be read as YAML: {reason}.", "name a readable file with --config."
+        ) from None
+    if not isinstance(settings, dict):
+        raise Refusal(
+            "BP650", f"{path}: found {type(settings).__name__}, wanted a mapping.", "start it with `models:`."
+        )
+    return settings
+
+
+def _problem(problem: Any) -> str:
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("missing", "extra_forbidden") or isinstance(problem["input"], dict):
+        return f"{where or 'settings'}: {message}"
+    return f"{where or 'settings'}: found {problem['input']!r}: {message}"

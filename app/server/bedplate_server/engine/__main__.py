@@ -1,0 +1,82 @@
+"""The engine process: `python -m bedplate_server.engine FD`, started by the front with a socket pair.
+
+It serves until that socket closes, and ignores signals meant for the service as a whole: the front decides
+when running answers end.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, BinaryIO
+
+import structlog
+
+from .. import logs, protocol
+from ..errors import Refusal
+from ..protocol import Cancel, Embed, Generate, Load, Refused
+
+if TYPE_CHECKING:
+    from .scheduler import Scheduler
+
+log = structlog.get_logger(__name__)
+
+_INBOX: queue.SimpleQueue[protocol.ToEngine] = queue.SimpleQueue()
+
+
+def _read_inbox(stream: BinaryIO) -> None:
+    """Fill the inbox; end the process, busy or not, when the front has gone."""
+    try:
+        while True:
+            _INBOX.put(protocol.read_frame_blocking(stream))
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def main() -> int:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    threading.Thread(target=_read_inbox, args=(channel.makefile("rb"),), daemon=True).start()
+    load = _INBOX.get()
+    assert isinstance(load, Load)
+    logs.configure(process="engine", model=load.name)
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
+    try:
+        # Imported here: the thread above must be listening before torch takes its seconds to load.
+        from .runner import Runner
+        from .scheduler import Scheduler
+
+        runner = Runner(load)
+    except Refusal as refusal:
+        channel.sendall(protocol.frame(Refused(refusal.code, refusal.what, refusal.fix)))
+        return 1
+    channel.sendall(protocol.frame(runner.facts))
+    scheduler = Scheduler(runner)
+    try:
+        while True:
+            _take_messages(scheduler)
+            if not scheduler.idle:
+                channel.sendall(protocol.frame(scheduler.step()))
+    except Exception:
+        # The device's state is not to be trusted after an error in a batch; the front starts a new engine.
+        log.exception("engine failed")
+        return 1
+
+
+def _take_messages(scheduler: Scheduler) -> None:
+    """Hand over what has arrived, waiting if there is nothing else to do."""
+    while scheduler.idle or not _INBOX.empty():
+        match _INBOX.get():
+            case Generate() | Embed() as request:
+                scheduler.add(request)
+            case Cancel(job_id):
+                scheduler.cancel(job_id)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

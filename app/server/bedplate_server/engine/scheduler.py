@@ -1,0 +1,150 @@
+"""Continuous batching: sequences join and leave the running batch at every step.
+
+One step is one decode pass over all running sequences, then a bounded amount of prefill for the next ones,
+then one batch of embedding inputs; so a long prompt delays the running answers by one chunk, not by its whole
+length.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import structlog
+import torch
+
+from ..protocol import Embed, Generate, Step
+from .runner import Runner
+from .sampling import Sampler, next_tokens
+
+log = structlog.get_logger(__name__)
+
+_PREFILL_TOKENS_PER_STEP = 512
+_EMBEDDING_TOKENS_PER_STEP = 4096
+
+
+class Sequence:
+    """A generation in progress. `length` tokens of it are in its row of keys and values."""
+
+    def __init__(self, request: Generate) -> None:
+        self.id = request.id
+        self.prompt = request.prompt
+        self.left = request.max_tokens
+        self.sampler = Sampler(request.sampling)
+        self.length = 0
+        self.last = -1
+
+
+class EmbedJob:
+    """Inputs of one request, embedded shortest first so that a batch holds little padding."""
+
+    def __init__(self, request: Embed) -> None:
+        self.id = request.id
+        self.inputs = request.inputs
+        self.order = deque(sorted(range(len(request.inputs)), key=lambda index: len(request.inputs[index])))
+        self.vectors: dict[int, torch.Tensor] = {}
+
+
+class Scheduler:
+    """Row i of the keys and values belongs to running[i], the row behind them to `arriving`, if any."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.waiting: deque[Sequence] = deque()
+        self.arriving: Sequence | None = None
+        self.running: list[Sequence] = []
+        self.embedding: deque[EmbedJob] = deque()
+
+    @property
+    def idle(self) -> bool:
+        return not (self.waiting or self.arriving or self.running or self.embedding)
+
+    def add(self, request: Generate | Embed) -> None:
+        if isinstance(request, Generate):
+            self.waiting.append(Sequence(request))
+        else:
+            self.embedding.append(EmbedJob(request))
+
+    def cancel(self, job_id: int) -> None:
+        """Drop a sequence or job wherever it is; unknown ids have ended already."""
+        if self.arriving is not None and self.arriving.id == job_id:
+            self.arriving = None
+        for row, sequence in enumerate(self.running):
+            if sequence.id == job_id:
+                return self._leave(row)
+        self.waiting = deque(one for one in self.waiting if one.id != job_id)
+        self.embedding = deque(one for one in self.embedding if one.id != job_id)
+
+    def step(self) -> Step:
+        """One pass of each kind that is due. Raises what the device raises; the engine is then replaced."""
+        outcome = Step()
+        if self.running:
+            self._decode(outcome)
+        self._prefill(outcome)
+        if self.embedding:
+            self._embed(outcome)
+        return outcome
+
+    def _decode(self, outcome: Step) -> None:
+        batch = self.running
+        logits = self._runner.decode([one.last for one in batch], [one.length for one in batch])
+        tokens = next_tokens(logits, [one.sampler for one in batch])
+        # From the last row on, so that a row that leaves is filled from rows already dealt with.
+        for row in range(len(batch) - 1, -1, -1):
+            batch[row].length += 1
+            if self._advance(batch[row], tokens[row], outcome):
+                self._leave(row)
+
+    def _prefill(self, outcome: Step) -> None:
+        """Read prompts chunk by chunk, oldest first, while rows are free and the step's budget lasts."""
+        budget = _PREFILL_TOKENS_PER_STEP
+        while budget > 0 and (self.arriving or (self.waiting and len(self.running) < self._runner.plan.slots)):
+            sequence = self.arriving = self.arriving or self.waiting.popleft()
+            chunk = sequence.prompt[sequence.length : sequence.length + budget]
+            try:
+                logits = self._runner.prefill(len(self.running), chunk, sequence.length)
+            except torch.OutOfMemoryError as error:
+                log.error("no memory for a prompt", tokens=len(sequence.prompt), error=str(error))
+                outcome.failures.append((sequence.id, "The device has no memory left for this prompt."))
+                self.arriving = None
+                continue
+            budget -= len(chunk)
+            sequence.length += len(chunk)
+            if sequence.length == len(sequence.prompt):
+                self.arriving = None
+                (token,) = next_tokens(logits, [sequence.sampler])
+                if not self._advance(sequence, token, outcome):
+                    self.running.append(sequence)
+
+    def _advance(self, sequence: Sequence, token: int | None, outcome: Step) -> bool:
+        """Book the sequence's next token; true when it was the last."""
+        if token is None:
+            outcome.failures.append((sequence.id, "The model produced values that are not numbers."))
+            return True
+        sequence.last = token
+        sequence.left -= 1
+        finish = "stop" if token in self._runner.stops else "length" if sequence.left == 0 else None
+        outcome.tokens.append((sequence.id, token, finish))
+        return finish is not None
+
+    def _leave(self, row: int) -> None:
+        """Take a running sequence out and close the gap: the last row moves in, the arriving one moves up."""
+        last = len(self.running) - 1
+        if row != last:
+            self._runner.move(last, row, self.running[last].length)
+            self.running[row] = self.running[last]
+        self.running.pop()
+        if self.arriving is not None and self.arriving.length:
+            self._runner.move(last + 1, last, self.arriving.length)
+
+    def _embed(self, outcome: Step) -> None:
+        """One batch of the oldest job."""
+        job = self.embedding[0]
+        batch = [job.order.popleft()]
+        while job.order and len(job.inputs[job.order[0]]) * (len(batch) + 1) <= _EMBEDDING_TOKENS_PER_STEP:
+            batch.append(job.order.popleft())
+        vectors = self._runner.embed([job.inputs[index] for index in batch])
+        job.vectors.update(zip(batch, vectors, strict=True))
+        if not job.order:
+            self.embedding.popleft()
+            rows = torch.stack([job.vectors[index] for index in range(len(job.inputs))])
+            outcome.vectors.append((job.id, rows.shape[1], rows.numpy().astype("<f4").tobytes()))

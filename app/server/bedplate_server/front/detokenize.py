@@ -1,0 +1,61 @@
+"""Tokens to text, piece by piece: whole characters only, and nothing of a stop string."""
+
+from __future__ import annotations
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+
+class TextStream:
+    """The text of one sequence as its tokens arrive.
+
+    `push` returns what can be shown by now. Held back are bytes that do not yet make a character, and an
+    ending that may be the start of a stop string. After a stop string was seen `stopped` is true and the text
+    ends before it.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stops: list[str]) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = DecodeStream(skip_special_tokens=True)
+        self._stops = stops
+        self._held = ""
+        self.stopped = False
+
+    def push(self, token: int) -> str:
+        text = self._decoded(token)
+        if text is None or self.stopped:
+            return ""
+        if not self._stops:
+            return text
+        self._held += text
+        found = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            return self._release(min(found))
+        return self._release(len(self._held) - self._doubtful())
+
+    def finish(self) -> str:
+        """The rest, once the sequence has ended; half a character stays out."""
+        return "" if self.stopped else self._release(len(self._held))
+
+    def _decoded(self, token: int) -> str | None:
+        try:
+            return self._decoder.step(self._tokenizer, token)
+        except Exception:
+            # "Invalid prefix encountered": with some tokenizers a token changes how those before it read. What was
+            # sent stays sent; decode on from here.
+            self._decoder = DecodeStream(skip_special_tokens=True)
+            return self._decoder.step(self._tokenizer, token)
+
+    def _release(self, length: int) -> str:
+        text, self._held = self._held[:length], self._held[length:]
+        return text
+
+    def _doubtful(self) -> int:
+        """How many characters at the end could be the beginning of a stop string."""
+        longest = min(max(map(len, self._stops)) - 1, len(self._held))
+        for length in range(longest, 0, -1):
+            ending = self._held[-length:]
+            if any(stop.startswith(ending) for stop in self._stops):
+                return length
+        return 0

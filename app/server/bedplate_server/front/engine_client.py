@@ -1,0 +1,190 @@
+"""The front's side of an engine: start it, talk to it, notice its end, start it again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from .. import protocol
+from ..errors import ApiError, Refusal, engine_failed, unavailable
+from ..protocol import Cancel, Embed, Generate, Load, Ready, Refused, Step
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_PAUSE = 30.0
+_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+_FIX = "read the log lines above; the kernel's out-of-memory killer is seen with `journalctl -k`."
+
+
+class Job(Protocol):
+    """Who waits for an engine's results under one id."""
+
+    def token(self, token: int, finish: str | None) -> None: ...
+    def vectors(self, dimensions: int, data: bytes) -> None: ...
+    def failed(self, error: ApiError) -> None: ...
+
+
+class EngineClient:
+    """One engine process at a time, replaced when it dies; its jobs then fail, later ones wait for the next.
+
+    `last_pass` is when the device last finished a pass (monotonic seconds), `proven` whether this engine has
+    generated a token or a vector yet.
+    """
+
+    def __init__(self, load: Load, refused: Callable[[Refusal], None]) -> None:
+        self._load = load
+        self._refused = refused
+        self._jobs: dict[int, Job] = {}
+        self._ids = itertools.count(1)
+        self._writer: asyncio.StreamWriter | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()
+        self._trouble: str | None = None
+        self.info: Ready | None = None
+        self.last_pass = 0.0
+        self.proven = False
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        self._supervisor = asyncio.create_task(self._supervise())
+
+    async def stop(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._supervisor
+        self._end_all()
+
+    def retire(self) -> None:
+        """Let nobody wait for a starting engine any more."""
+        self._trouble = "the server is shutting down"
+        self._settled.set()
+
+    async def ready(self, patience: float | None) -> Ready:
+        """The model's facts, once the engine has started; ApiError 503 when it is in trouble or too slow."""
+        try:
+            async with asyncio.timeout(patience):
+                while self.info is None:
+                    if self._trouble is not None:
+                        raise unavailable(f"The model is not available: {self._trouble}", "model_unavailable", 10)
+                    await self._settled.wait()
+        except TimeoutError:
+            raise unavailable("The model is still being loaded.", "model_loading", 10) from None
+        return self.info
+
+    def generate(self, job: Job, prompt: list[int], max_tokens: int, sampling: protocol.Sampling) -> int:
+        return self._submit(job, Generate(next(self._ids), prompt, max_tokens, sampling))
+
+    def embed(self, job: Job, inputs: list[list[int]]) -> int:
+        return self._submit(job, Embed(next(self._ids), inputs))
+
+    def cancel(self, job_id: int) -> None:
+        """Forget the job and tell the engine; nothing happens if it has ended."""
+        if self._jobs.pop(job_id, None) is not None and self._writer is not None:
+            self._writer.write(protocol.frame(Cancel(job_id)))
+
+    def _submit(self, job: Job, message: Generate | Embed) -> int:
+        if self._writer is None or self.info is None:
+            raise engine_failed("The inference engine ended unexpectedly; it is being restarted.")
+        self._jobs[message.id] = job
+        self._writer.write(protocol.frame(message))
+        return message.id
+
+    async def _supervise(self) -> None:
+        """Run engines for ever. Only the first may refuse the service's start; later ones are tried again."""
+        failures, ever_served = 0, False
+        while True:
+            refusal = await self._run_one()
+            served = self.info is not None
+            self._end_all()
+            ever_served = ever_served or served
+            if not ever_served:
+                self._refused(refusal or Refusal("BP658", f"{self._load.path}: its engine died while loading.", _FIX))
+                return
+            failures = 0 if served else failures + 1
+            if failures:
+                self._trouble = str(refusal) if refusal else "its engine ends while loading"
+                self._settled.set()
+            await asyncio.sleep(min(2.0**failures - 1, _LONGEST_PAUSE))
+
+    async def _run_one(self) -> Refusal | None:
+        """Start an engine and listen to it until it ends; returns why it refused the model, if it did."""
+        ours, theirs = socket.socketpair()
+        environment = {**os.environ, "PYTHONPATH": str(_PACKAGE_ROOT)}
+        environment.pop("NOTIFY_SOCKET", None)
+        with theirs:
+            self._process = process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "bedplate_server.engine", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        try:
+            writer.write(protocol.frame(self._load))
+            self._writer = writer
+            return await self._listen(reader)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+        finally:
+            self._writer = None
+            writer.close()
+            # It ends by itself when the socket closes; one stuck in a device call does not.
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            status = await process.wait()
+            log.info("engine ended", model=self._load.name, pid=process.pid, status=status)
+
+    async def _listen(self, reader: asyncio.StreamReader) -> Refusal:
+        while True:
+            message = await protocol.read_frame(reader)
+            match message:
+                case Step():
+                    self._dispatch(message)
+                case Ready():
+                    self._adopt(message)
+                case Refused(code, what, fix):
+                    return Refusal(code, what, fix)
+
+    def _adopt(self, ready: Ready) -> None:
+        self.info, self._trouble, self.proven = ready, None, False
+        self._settled.set()
+        facts = {name: getattr(ready, name) for name in ready.__slots__}
+        log.info("engine ready", model=self._load.name, pid=self.pid, **facts)
+
+    def _dispatch(self, step: Step) -> None:
+        self.last_pass = time.monotonic()
+        self.proven = self.proven or bool(step.tokens or step.vectors)
+        for job_id, token, finish in step.tokens:
+            job = self._jobs.get(job_id) if finish is None else self._jobs.pop(job_id, None)
+            if job is not None:
+                job.token(token, finish)
+        for job_id, dimensions, data in step.vectors:
+            if (job := self._jobs.pop(job_id, None)) is not None:
+                job.vectors(dimensions, data)
+        for job_id, cause in step.failures:
+            if (job := self._jobs.pop(job_id, None)) is not None:
+                job.failed(engine_failed(cause))
+
+    def _end_all(self) -> None:
+        self.info, self.proven = None, False
+        self._settled.clear()
+        orphans, self._jobs = self._jobs, {}
+        if orphans:
+            log.error("requests lost with their engine", model=self._load.name, jobs=len(orphans))
+        for job in orphans.values():
+            job.failed(engine_failed("The inference engine ended unexpectedly; please try again."))

@@ -1,0 +1,148 @@
+"""One request's answer in the making: its choices, their text, and its end when nobody waits any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from ..errors import ApiError
+from ..protocol import Sampling
+from .detokenize import TextStream
+from .engine_client import EngineClient
+
+_Event = tuple[int, int, str | None] | ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """New text of one choice; `finish` is set on its last piece."""
+
+    index: int
+    text: str
+    finish: str | None
+
+
+class _Choice:
+    """One sequence of the request, as the engine's job."""
+
+    def __init__(self, index: int, text: TextStream, events: asyncio.Queue[_Event]) -> None:
+        self.index = index
+        self.stream = text
+        self.job_id = 0
+        self.finished = False
+        self._events = events
+
+    def token(self, token: int, finish: str | None) -> None:
+        self._events.put_nowait((self.index, token, finish))
+
+    def failed(self, error: ApiError) -> None:
+        self._events.put_nowait(error)
+
+    def vectors(self, dimensions: int, data: bytes) -> None:
+        raise AssertionError("a generation gets no vectors")
+
+
+class Generation:
+    """`choices` sequences from one prompt. `close` must be called, and ends what still runs."""
+
+    def __init__(
+        self,
+        engine: EngineClient,
+        prompt: list[int],
+        max_tokens: int,
+        sampling: Sampling,
+        choices: int,
+        text: Callable[[], TextStream],
+        on_close: Callable[[Generation], None],
+    ) -> None:
+        self.prompt_tokens = len(prompt)
+        self.completion_tokens = 0
+        self._engine = engine
+        self._on_close = on_close
+        self._closed = False
+        self._events: asyncio.Queue[_Event] = asyncio.Queue()
+        self._choices = [_Choice(index, text(), self._events) for index in range(choices)]
+        for choice in self._choices:
+            # Every choice has a random stream of its own, the first the same as a request for one choice.
+            seed = None if sampling.seed is None else f"{sampling.seed}/{choice.index}"
+            choice.job_id = engine.generate(choice, prompt, max_tokens, replace(sampling, seed=seed))
+
+    @property
+    def finished(self) -> bool:
+        return all(choice.finished for choice in self._choices)
+
+    @property
+    def usage(self) -> dict[str, int]:
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+
+    async def pieces(self, patience: float | None = None) -> list[Piece]:
+        """What has come since the last call, at least one event; empty after `patience` seconds of silence.
+
+        Raises the ApiError that ended the generation.
+        """
+        try:
+            async with asyncio.timeout(patience):
+                event = await self._events.get()
+        except TimeoutError:
+            return []
+        events = [event]
+        while not self._events.empty():
+            events.append(self._events.get_nowait())
+        texts: dict[int, str] = {}
+        reasons: dict[int, str] = {}
+        for event in events:
+            if isinstance(event, ApiError):
+                raise event
+            index, token, finish = event
+            choice = self._choices[index]
+            if choice.finished:
+                continue
+            text, reason = self._take(choice, token, finish)
+            texts[index] = texts.get(index, "") + text
+            if reason is not None:
+                reasons[index] = reason
+        return [Piece(index, text, reasons.get(index)) for index, text in texts.items()]
+
+    def fail(self, error: ApiError) -> None:
+        """End the answer with `error` (the service is going down)."""
+        self._events.put_nowait(error)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for choice in self._choices:
+            self._engine.cancel(choice.job_id)
+        self._on_close(self)
+
+    def _take(self, choice: _Choice, token: int, finish: str | None) -> tuple[str, str | None]:
+        self.completion_tokens += 1
+        # The token that ends a sequence is counted, but it is not text.
+        text = "" if finish == "stop" else choice.stream.push(token)
+        if choice.stream.stopped:
+            self._engine.cancel(choice.job_id)
+            finish = "stop"
+        elif finish is not None:
+            text += choice.stream.finish()
+        choice.finished = finish is not None
+        return text, finish
+
+
+async def whole(generation: Generation) -> list[tuple[str, str]]:
+    """Text and finish reason per choice, once all have ended; closes the generation however it goes."""
+    texts: dict[int, list[str]] = {}
+    reasons: dict[int, str] = {}
+    try:
+        while not generation.finished:
+            for piece in await generation.pieces():
+                texts.setdefault(piece.index, []).append(piece.text)
+                if piece.finish is not None:
+                    reasons[piece.index] = piece.finish
+    finally:
+        generation.close()
+    return [("".join(texts[index]), reasons[index]) for index in sorted(reasons)]

@@ -1,0 +1,104 @@
+"""What every request passes first: its id, its key, the body limit; and the one log line it leaves behind."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..errors import ApiError, internal_error
+from .keys import KeyRing
+
+log = structlog.get_logger(__name__)
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_OPEN_PATHS = ("/health/live", "/health/ready")
+
+
+class Gate:
+    """The outermost ASGI application. Everything below may raise ApiError before its response has started."""
+
+    def __init__(self, app: ASGIApp, keys: KeyRing | None, max_body_bytes: int) -> None:
+        self._app = app
+        self._keys = keys
+        self._max_body = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers)
+        started = time.monotonic()
+        # Routes add what they learn to the request's log line here.
+        record = scope["log"] = {"method": scope["method"], "path": scope["path"], "status": None}
+        structlog.contextvars.bind_contextvars(request_id=request_id.decode())
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record["status"] = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        try:
+            record["key"] = self._key_id(scope["path"], headers)
+            await self._app(scope, self._limited(headers, receive), send_with_id)
+        except ApiError as error:
+            await _answer(error, send_with_id)
+        except Exception:
+            log.exception("request failed")
+            if record["status"] is not None:
+                raise
+            await _answer(internal_error(), send_with_id)
+        finally:
+            log.info("request", **record, seconds=round(time.monotonic() - started, 4))
+            structlog.contextvars.unbind_contextvars("request_id")
+
+    def _key_id(self, path: str, headers: dict[bytes, bytes]) -> str | None:
+        if self._keys is None or path in _OPEN_PATHS:
+            return None
+        scheme, _, presented = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer" or not presented.strip():
+            raise ApiError(401, "You didn't provide an API key (Authorization: Bearer KEY).", code="missing_api_key")
+        key = self._keys.holder(presented.strip())
+        if key is None:
+            raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
+        return key.id
+
+    def _limited(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
+        """`receive`, but a body over the limit ends the request, announced or not."""
+        announced = headers.get(b"content-length", b"0")
+        if announced.isdigit() and int(announced) > self._max_body:
+            raise self._too_large()
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._max_body:
+                raise self._too_large()
+            return message
+
+        return limited
+
+    def _too_large(self) -> ApiError:
+        return ApiError(413, f"The request body is larger than {self._max_body} bytes.", code="request_too_large")
+
+
+def _request_id(headers: dict[bytes, bytes]) -> bytes:
+    """The client's id if it is printable, for its own logs; ours otherwise. Nothing inside is keyed by it."""
+    given = headers.get(b"x-request-id", b"")
+    return given if _REQUEST_ID.fullmatch(given) else b"req_" + uuid.uuid4().hex.encode()
+
+
+async def _answer(error: ApiError, send: Send) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    headers += [(b"content-type", b"application/json"), (b"content-length", str(len(error.body)).encode())]
+    if error.status_code == 413:
+        # The rest of the body is still on its way and nobody will read it.
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": error.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": error.body})

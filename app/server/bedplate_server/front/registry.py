@@ -1,0 +1,68 @@
+"""The served models by name, and the checks on naming one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import Request
+from fastapi.responses import Response
+
+from ..config import Config
+from ..errors import bad_request, model_not_found
+from .service import ModelService
+
+
+class Registry:
+    """What the routes share: the configuration and one service per model."""
+
+    def __init__(self, config: Config, services: dict[str, ModelService]) -> None:
+        self.config = config
+        self.services = services
+
+    def named(self, name: str) -> ModelService:
+        service = self.services.get(name)
+        if service is None:
+            raise model_not_found(name[:200])
+        return service
+
+    def for_chat(self, name: str) -> ModelService:
+        service = self.named(name)
+        if not service.checkpoint.chats:
+            raise bad_request(
+                f"The model `{name}` does not chat; it serves embeddings.", "model", "model_not_supported"
+            )
+        return service
+
+    def for_embedding(self, name: str) -> ModelService:
+        service = self.named(name)
+        if not service.checkpoint.embeds:
+            raise bad_request(f"The model `{name}` does not serve embeddings.", "model", "model_not_supported")
+        return service
+
+
+def registry_of(request: Request) -> Registry:
+    registry: Registry = request.app.state.registry
+    return registry
+
+
+def json_answer(content: dict[str, Any], status: int = 200) -> Response:
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
+
+
+def request_schema(model: Any) -> dict[str, Any]:
+    """The body of a route for /openapi.json; the routes read it themselves, to refuse in OpenAI's shape."""
+    schema = model.model_json_schema()
+    schema = _inlined(schema, schema.pop("$defs", {}))
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """`schema` with every reference replaced by what it refers to."""
+    if isinstance(schema, list):
+        return [_inlined(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inlined(part, definitions) for name, part in schema.items()}

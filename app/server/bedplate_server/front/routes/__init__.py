@@ -1,0 +1,1 @@
+"""The paths the service answers, one module per group."""

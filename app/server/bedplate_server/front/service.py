@@ -1,0 +1,274 @@
+"""One served model: its text codec, its engine, and who gets a place in its queue."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from ..checkpoint import Checkpoint
+from ..config import Limits, ModelConfig
+from ..errors import (
+    ApiError,
+    Refusal,
+    bad_request,
+    context_length_exceeded,
+    overloaded,
+    unavailable,
+)
+from ..protocol import Load, Ready, Sampling
+from .detokenize import TextStream
+from .engine_client import EngineClient, Job
+from .generation import Generation
+from .schemas import ChatRequest, EmbeddingRequest
+from .text import TextCodec
+
+log = structlog.get_logger(__name__)
+
+_PROOF_PATIENCE = 5.0
+# A first token can take long on a cold GPU; a probe gets less.
+_FIRST_TOKEN_PATIENCE = 300.0
+# Settings of generation_config.json that change what model.generate returns and are not applied here.
+_UNAPPLIED = {
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "min_p",
+    "typical_p",
+    "suppress_tokens",
+    "bad_words_ids",
+}
+Vectors = npt.NDArray[np.float32]
+
+
+class ModelService:
+    """What the routes need of a model. At most slots + max_queue sequences are taken on, others refused."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        checkpoint: Checkpoint,
+        limits: Limits,
+        threads: int,
+        refused: Callable[[Refusal], None],
+    ) -> None:
+        self.name = config.name
+        self.checkpoint = checkpoint
+        self._limits = limits
+        self._defaults = checkpoint.generation
+        self._workers = ThreadPoolExecutor(2, thread_name_prefix=f"text-{config.name}")
+        self._codec: asyncio.Future[TextCodec] | None = None
+        self._load = Load(
+            name=config.name,
+            path=str(checkpoint.path),
+            generates=checkpoint.chats,
+            dtype=config.dtype,
+            device=config.device,
+            max_batch=config.max_batch,
+            # Embedding models have position tables that the model's config overstates (RoBERTa: by two).
+            context_length=config.context_length or (None if checkpoint.chats else checkpoint.longest_input),
+            kv_memory_mb=config.kv_memory_mb,
+            threads=threads,
+        )
+        self.engine = EngineClient(self._load, refused)
+        self._refused = refused
+        self._taken = 0
+        self._running: set[Generation] = set()
+        self._proof: asyncio.Task[Any] | None = None
+
+    def start(self) -> None:
+        """Load tokenizer and model, each beside the event loop; requests that come meanwhile wait."""
+        for name in sorted(_UNAPPLIED & self._defaults.keys()):
+            log.warning("generation_config.json setting is not applied", model=self.name, setting=name)
+        self.engine.start()
+        self._codec = asyncio.ensure_future(self._in_thread(TextCodec, self.checkpoint.path))
+        self._codec.add_done_callback(self._codec_loaded)
+
+    def _codec_loaded(self, loading: asyncio.Future[TextCodec]) -> None:
+        if not loading.cancelled() and (error := loading.exception()) is not None:
+            path = self.checkpoint.path
+            self._refused(Refusal("BP654", f"{path}: its tokenizer cannot be loaded: {error}.", "copy it again."))
+
+    async def stop(self) -> None:
+        await self.engine.stop()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    def abort(self) -> None:
+        """Fail everything that still runs or waits: the service is going down."""
+        self.engine.retire()
+        for generation in list(self._running):
+            generation.fail(_shutting_down())
+
+    async def generate(self, request: ChatRequest) -> Generation:
+        """Take the request on. ApiError 429 with a full queue, 400 if it does not fit the model, 503."""
+        self._take_places(request.n)
+        try:
+            codec = await self._text()
+            turns = [message.for_template() for message in request.messages]
+            prompt = await self._in_thread(codec.chat_prompt, turns)
+            facts = await self.engine.ready(self._limits.start_wait_seconds)
+            _check_tokens(prompt, facts, "messages")
+            return self._begin(prompt, self._token_limit(request, len(prompt), facts), request, codec)
+        except BaseException:
+            self._taken -= request.n
+            raise
+
+    async def embed(self, request: EmbeddingRequest) -> tuple[Vectors, int]:
+        """One unit vector per input, and the number of tokens read."""
+        self._take_places(1)
+        try:
+            inputs = await self._in_thread(_tokens_of, await self._text(), request.input)
+            facts = await self.engine.ready(self._limits.start_wait_seconds)
+            for tokens in inputs:
+                _check_tokens(tokens, facts, "input")
+            vectors = await self._engine_result(lambda job: self.engine.embed(job, inputs))
+            return vectors, sum(map(len, inputs))
+        finally:
+            self._taken -= 1
+
+    async def first_token(self) -> None:
+        """Return once the model has generated one."""
+        while True:
+            with contextlib.suppress(ApiError):
+                await self.engine.ready(None)
+            if (problem := await self.prove(math.inf, _FIRST_TOKEN_PATIENCE)) is None:
+                return
+            log.error("no first token", model=self.name, problem=problem)
+            await asyncio.sleep(1)
+
+    async def prove(self, max_age: float, patience: float = _PROOF_PATIENCE) -> str | None:
+        """Why the model is not ready, or None: its engine made a token (a vector) and a pass within `max_age`
+        s.
+
+        Makes one if the last pass is older, past the front's queue: a full queue is not unreadiness. All who
+        ask meanwhile wait for the same one.
+        """
+        if self._lively(max_age):
+            return None
+        if self.engine.info is None:
+            return "is not loaded"
+        if self._proof is None or self._proof.done():
+            self._proof = asyncio.create_task(self._engine_result(self._smallest_job))
+        proof = self._proof
+        await asyncio.wait({proof}, timeout=patience)
+        if proof.done() and not proof.cancelled() and proof.exception() is not None:
+            return "failed to generate"
+        return None if self._lively(max_age) else f"generated nothing for {patience:.0f} s"
+
+    def _lively(self, max_age: float) -> bool:
+        return self.engine.proven and time.monotonic() - self.engine.last_pass <= max_age
+
+    def _smallest_job(self, job: Job) -> int:
+        if self.checkpoint.chats:
+            return self.engine.generate(job, [0], 1, Sampling())
+        return self.engine.embed(job, [[0]])
+
+    async def _engine_result(self, submit: Callable[[Job], int]) -> Any:
+        job = _Await()
+        job_id = submit(job)
+        try:
+            return await job.done
+        finally:
+            self.engine.cancel(job_id)
+
+    async def _text(self) -> TextCodec:
+        assert self._codec is not None, "start() comes first"
+        return await asyncio.shield(self._codec)
+
+    async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._workers, work, *arguments)
+
+    def _take_places(self, count: int) -> None:
+        slots = self.engine.info.slots if self.engine.info else 1
+        room = slots + self._limits.max_queue
+        if count > room:
+            raise bad_request(f"Invalid value for 'n': at most {room} here.", "n")
+        if self._taken + count > room:
+            raise overloaded(self._taken)
+        self._taken += count
+
+    def _token_limit(self, request: ChatRequest, prompt: int, facts: Ready) -> int:
+        room = facts.context_length - prompt
+        if request.token_limit is None:
+            return min(self._limits.max_tokens_default, room)
+        if request.token_limit > room:
+            raise context_length_exceeded(facts.context_length, prompt, request.token_limit)
+        return request.token_limit
+
+    def _begin(self, prompt: list[int], max_tokens: int, request: ChatRequest, codec: TextCodec) -> Generation:
+        def release(generation: Generation) -> None:
+            self._running.discard(generation)
+            self._taken -= request.n
+
+        generation = Generation(
+            self.engine,
+            prompt,
+            max_tokens,
+            self._sampling(request),
+            request.n,
+            lambda: TextStream(codec.tokenizer, request.stop),
+            release,
+        )
+        self._running.add(generation)
+        return generation
+
+    def _sampling(self, request: ChatRequest) -> Sampling:
+        """What the request says, else the model's own generation_config.json, else OpenAI's defaults."""
+        greedy_by_author = self._defaults.get("do_sample") is False
+        temperature = 0.0 if greedy_by_author else _given(self._defaults.get("temperature"), 1.0)
+        return Sampling(
+            temperature=_given(request.temperature, temperature),
+            top_p=_given(request.top_p, _given(self._defaults.get("top_p"), 1.0)),
+            top_k=max(_given(request.top_k, _given(self._defaults.get("top_k"), 0)), 0),
+            seed=None if request.seed is None else str(request.seed),
+        )
+
+
+class _Await:
+    """A job whose result one coroutine awaits: the vectors of an embedding, or a proof's single token."""
+
+    def __init__(self) -> None:
+        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def token(self, token: int, finish: str | None) -> None:
+        self._settle(token)
+
+    def vectors(self, dimensions: int, data: bytes) -> None:
+        self._settle(np.frombuffer(data, dtype="<f4").reshape(-1, dimensions))
+
+    def failed(self, error: ApiError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def _settle(self, result: Any) -> None:
+        if not self.done.done():
+            self.done.set_result(result)
+
+
+def _given(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is None else value
+
+
+def _tokens_of(codec: TextCodec, inputs: list[str | list[int]]) -> list[list[int]]:
+    return [codec.embedding_input(item) if isinstance(item, str) else item for item in inputs]
+
+
+def _check_tokens(tokens: list[int], facts: Ready, param: str) -> None:
+    """Nothing reaches the engine that it could stumble over."""
+    if not tokens:
+        raise bad_request(f"'{param}' holds no tokens for this model.", param)
+    if len(tokens) >= facts.context_length + (param == "input"):
+        raise context_length_exceeded(facts.context_length, len(tokens), 0, param)
+    if max(tokens) >= facts.vocabulary:
+        raise bad_request(f"Token {max(tokens)} is outside the vocabulary of {facts.vocabulary} tokens.", param)
+
+
+def _shutting_down() -> ApiError:
+    return unavailable("The server is shutting down; please try again.", "server_shutting_down", 2)

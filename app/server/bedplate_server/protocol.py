@@ -1,0 +1,122 @@
+"""What front and engine say to each other: pickled messages, each behind a 4-byte length, over a private
+socket pair.
+
+The engine learns of sequences and jobs, never of HTTP. Both ends are one program of one version, hence
+pickle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import struct
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+_LENGTH = struct.Struct(">I")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """First message to an engine: the model it serves until it ends. Null sizes are planned from memory."""
+
+    name: str
+    path: str
+    generates: bool
+    dtype: str
+    device: str
+    max_batch: int
+    context_length: int | None
+    kv_memory_mb: int | None
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How one sequence picks its tokens. Temperature 0 is greedy; top_k 0 and top_p 1 cut nothing."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Continue `prompt` by at most `max_tokens`; the front has checked that both fit the context."""
+
+    id: int
+    prompt: list[int]
+    max_tokens: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """One vector per input."""
+
+    id: int
+    inputs: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The engine's first answer: what the loaded model can take. Sizes in tokens, memory in bytes."""
+
+    generates: bool
+    context_length: int
+    vocabulary: int
+    slots: int
+    kv_bytes: int
+    weight_bytes: int
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The model cannot be served; the engine ends after saying so."""
+
+    code: str
+    what: str
+    fix: str
+
+
+@dataclass(slots=True)
+class Step:
+    """What one pass of the engine brought; an empty one is a sign of life from a long prefill."""
+
+    tokens: list[tuple[int, int, str | None]] = field(default_factory=list)  # sequence, token, finish reason
+    vectors: list[tuple[int, int, bytes]] = field(default_factory=list)  # job, dimensions, float32 rows
+    failures: list[tuple[int, str]] = field(default_factory=list)  # sequence or job, cause
+
+
+ToEngine = Load | Generate | Embed | Cancel
+FromEngine = Ready | Refused | Step
+
+
+def frame(message: ToEngine | FromEngine) -> bytes:
+    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    return _LENGTH.pack(len(data)) + data
+
+
+async def read_frame(reader: asyncio.StreamReader) -> FromEngine:
+    """The engine's next message; raises IncompleteReadError when the engine has gone."""
+    (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+    message: FromEngine = pickle.loads(await reader.readexactly(length))
+    return message
+
+
+def read_frame_blocking(stream: BinaryIO) -> ToEngine:
+    """The front's next message; raises EOFError when the front has gone."""
+    header = stream.read(_LENGTH.size)
+    if len(header) < _LENGTH.size:
+        raise EOFError
+    (length,) = _LENGTH.unpack(header)
+    message: ToEngine = pickle.loads(stream.read(length))
+    return message
