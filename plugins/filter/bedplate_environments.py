@@ -48,12 +48,12 @@ def problems(environments: Sequence[Environment]) -> list[str]:
     return found
 
 
-def resolved(environments: Sequence[Environment], tool_lock: str, variant: str, root: str) -> list[dict[str, Any]]:
+def resolved(environments: Sequence[Environment], tool_lock: str, root: str) -> list[dict[str, Any]]:
     """The enabled environments with their hash and paths; tool_lock is the path of uv's lock."""
     wanted = _enabled(environments)
     texts = {path: text or "" for path, text in _files(wanted).items()}
     tool = Path(tool_lock).read_text(encoding="utf-8")
-    return [resolve(environment, texts, tool, variant, root) for environment in wanted]
+    return [resolve(environment, texts, tool, root) for environment in wanted]
 
 
 class FilterModule:

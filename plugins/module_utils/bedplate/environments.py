@@ -30,12 +30,10 @@ def pinned_versions(lock: str) -> dict[str, str]:
     return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in _PINNED.findall(lock)}
 
 
-def resolve(
-    environment: Environment, texts: Mapping[str, str], tool_lock: str, variant: str, root: str
-) -> dict[str, Any]:
+def resolve(environment: Environment, texts: Mapping[str, str], tool_lock: str, root: str) -> dict[str, Any]:
     """An environment with every key filled in, its hash and its paths.
 
-    texts: content of each file the environment names. tool_lock: the lock of uv. variant: the wheel variant in use.
+    texts: content of each file the environment names. tool_lock: content of uv's lock. root: bedplate_root.
     The hash covers all that decides what is installed, so the same folder name means the same content.
     """
     name = environment["name"]
@@ -47,7 +45,6 @@ def resolve(
         "explicit": texts[explicit] if explicit else "",
         "locks": [texts[path] for path in locks],
         "tool": tool_lock,
-        "variant": variant,
     }
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
     return {
@@ -120,10 +117,10 @@ def _problems(environment: Environment, texts: Mapping[str, str | None]) -> Iter
         yield _wrong(
             name, f"the key {', '.join(sorted(unknown))}", f"one of {', '.join(sorted(_KEYS))}", "correct the key"
         )
-    if not environment.get("explicit") and not _PYTHON.fullmatch(str(environment.get("python", ""))):
-        yield _wrong(
-            name, f"python {environment.get('python')!r}", "a version such as '3.11', in quotes", "correct python"
-        )
+    # Unquoted, YAML reads 3.10 as the number 3.1.
+    python = environment.get("python")
+    if not environment.get("explicit") and not (isinstance(python, str) and _PYTHON.fullmatch(python)):
+        yield _wrong(name, f"python {python!r}", "a version such as '3.11', in quotes", "correct python")
     for path in [*environment.get("locks", []), *([environment["explicit"]] if environment.get("explicit") else [])]:
         if texts[path] is None:
             yield _wrong(name, f"no file {path}", "a lock on the controller", "correct the path")
