@@ -32,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("bedplate e2e")
     group.addoption("--base-url", help="a live Bedplate server, such as https://192.0.2.10")
     group.addoption("--api-key-file", type=Path, help="file with an API key of that server")
+    group.addoption("--demo-python", type=Path, help="a Python with app/demo/requirements.txt (default: made once)")
     group.addoption("--screenshots", type=Path, help="directory for screenshots (default: a temporary one)")
 
 
