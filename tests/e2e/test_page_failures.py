@@ -71,6 +71,17 @@ def test_next_question_carries_the_conversation(chat: Page, front: FrontDouble) 
     assert contents == ["One", "You said: One", "Be cut", "You said: Be cut", "Two"]
 
 
+def test_new_chat_ends_the_running_answer_and_forgets_the_conversation(chat: Page, front: FrontDouble) -> None:
+    expect(ask(chat, "Be long")).to_contain_text("word word")
+
+    chat.get_by_role("button", name="New chat").click()
+
+    expect(chat.get_by_role("article")).to_have_count(0)
+    assert front.cancelled.wait(5)
+    assert text_of(finished(ask(chat, "Hello"))) == "You said: Hello"
+    assert front.chats[-1]["messages"] == [{"role": "user", "content": "Hello"}]
+
+
 def test_length_limit_is_shown(chat: Page) -> None:
     expect(finished(ask(chat, "Be short"))).to_contain_text("reached its length limit")
 

@@ -67,6 +67,11 @@ test('a minute without a byte ends the answer and the connection', async () => {
   expect(cancel).toHaveBeenCalledOnce()
 })
 
+test('models that only embed are not offered for a chat', async () => {
+  answerWith(async () => Response.json({ data: [{ id: 'e', task: 'embedding' }, { id: 'b', task: 'both' }, { id: 'c' }] }))
+  expect(await createApi('/v1', null).listModels(new AbortController().signal)).toEqual(['b', 'c'])
+})
+
 test('a model list that is none is malformed', async () => {
   answerWith(async () => new Response('<html>'))
   await expect(createApi('/v1', null).listModels(new AbortController().signal)).rejects.toMatchObject({ kind: 'malformed' })

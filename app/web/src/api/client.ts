@@ -12,6 +12,7 @@ export interface ChatBody {
 }
 
 export interface Api {
+  /** The models that can chat. */
   listModels(signal: AbortSignal): Promise<string[]>
   streamChat(body: ChatBody, signal: AbortSignal): AsyncGenerator<AnswerPart>
 }
@@ -59,9 +60,9 @@ export function createApi(base: string, key: string | null): Api {
   return {
     async listModels(signal) {
       const response = await request('/models', { signal })
-      const body = (await response.json().catch(() => null)) as { data?: { id: string }[] } | null
+      const body = (await response.json().catch(() => null)) as { data?: { id: string; task?: string }[] } | null
       if (!Array.isArray(body?.data)) throw new Failure('malformed')
-      return body.data.map((model) => model.id)
+      return body.data.filter((model) => model.task !== 'embedding').map((model) => model.id)
     },
     async *streamChat(body, signal) {
       const response = await request('/chat/completions', {
