@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ops.inventory import hosts
 from ops.paths import REPORTS, ROOT, VENV_BIN, WORK
 from ops.play import clock
 from ops.service_env import EnvironmentFailed, service_python
@@ -40,6 +41,14 @@ def pytest_command(*arguments: str, python: str = sys.executable) -> list[str]:
     return [python, "-m", "pytest", "-q", *arguments]
 
 
+def page_command() -> list[str]:
+    """The browser tests against the server the site stage provisioned."""
+    (host, *_) = hosts(TEST_INVENTORY)
+    key_file = TEST_INVENTORY / "secrets" / "api_key"
+    where = [f"--base-url={host.base_url}", f"--api-key-file={key_file}", f"--screenshots={REPORTS / 'screenshots'}"]
+    return pytest_command("tests/e2e", *where)
+
+
 def stages(service: Path) -> list[Stage]:
     """All stages in the order they run; the site stages leave a provisioned server to the ones after them."""
     return [
@@ -50,7 +59,7 @@ def stages(service: Path) -> list[Stage]:
         Stage(
             "verify", "every layer on the live server", lambda: verify_command(TEST_INVENTORY, REPORTS / "verify.xml")
         ),
-        Stage("page", "a chat in a real browser", lambda: pytest_command("tests/e2e")),
+        Stage("page", "a chat in a real browser", page_command),
         Stage("faults", "interrupted runs end like clean ones", lambda: pytest_command("tests/faults"), slow=True),
     ]
 

@@ -17,28 +17,38 @@ class TextStream:
     def __init__(self, tokenizer: Tokenizer, stops: list[str]) -> None:
         self._tokenizer = tokenizer
         self._decoder = DecodeStream(skip_special_tokens=True)
+        self._tokens: list[int] = []
+        self._decoded = 0
         self._stops = stops
         self._held = ""
         self.stopped = False
 
     def push(self, token: int) -> str:
-        text = self._decoded(token)
-        if text is None or self.stopped:
+        self._tokens.append(token)
+        text = self._next_characters(token)
+        if text is None:
             return ""
-        if not self._stops:
-            return text
-        self._held += text
-        found = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
-        if found:
-            self.stopped = True
-            return self._release(min(found))
-        return self._release(len(self._held) - self._doubtful())
+        self._decoded += len(text)
+        return self._past_stops(text)
 
     def finish(self) -> str:
-        """The rest, once the sequence has ended; half a character stays out."""
-        return "" if self.stopped else self._release(len(self._held))
+        """The rest, once the sequence has ended; half a character at the very end stays out."""
+        rest = self._tokenizer.decode(self._tokens)[self._decoded :].rstrip("\ufffd")
+        return self._past_stops(rest) + ("" if self.stopped else self._release(len(self._held)))
 
-    def _decoded(self, token: int) -> str | None:
+    def _past_stops(self, text: str) -> str:
+        """What of the text so far is certainly before any stop string."""
+        if not self._stops or self.stopped:
+            return "" if self.stopped else text
+        self._held += text
+        # The one completed first counts, however many characters a token brings.
+        ends = [(start + len(stop), start) for stop in self._stops if (start := self._held.find(stop)) >= 0]
+        if ends:
+            self.stopped = True
+            return self._release(min(ends)[1])
+        return self._release(len(self._held) - self._doubtful())
+
+    def _next_characters(self, token: int) -> str | None:
         try:
             return self._decoder.step(self._tokenizer, token)
         except Exception:

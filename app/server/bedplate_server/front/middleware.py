@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
@@ -53,7 +54,9 @@ class Gate:
                 raise
             await _answer(internal_error(), send_with_id)
         finally:
-            log.info("request", **record, seconds=round(time.monotonic() - started, 4))
+            # Probes come every few seconds and say nothing new.
+            level = logging.DEBUG if scope["path"] in _OPEN_PATHS else logging.INFO
+            log.log(level, "request", **record, seconds=round(time.monotonic() - started, 4))
             structlog.contextvars.unbind_contextvars("request_id")
 
     def _key_id(self, path: str, headers: dict[bytes, bytes]) -> str | None:

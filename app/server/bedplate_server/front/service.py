@@ -138,9 +138,9 @@ class ModelService:
         while True:
             with contextlib.suppress(ApiError):
                 await self.engine.ready(None)
-            if (problem := await self.prove(math.inf, _FIRST_TOKEN_PATIENCE)) is None:
-                return
-            log.error("no first token", model=self.name, problem=problem)
+                if (problem := await self.prove(math.inf, _FIRST_TOKEN_PATIENCE)) is None:
+                    return
+                log.error("no first token", model=self.name, problem=problem)
             await asyncio.sleep(1)
 
     async def prove(self, max_age: float, patience: float = _PROOF_PATIENCE) -> str | None:

@@ -5,6 +5,7 @@ Slow (milliseconds to seconds for long prompts), so it is called in threads, nev
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ from tokenizers import Tokenizer
 
 from ..errors import bad_request
 
+_IMPORTING = threading.Lock()
+
 
 class TextCodec:
     """The tokenizer of a model directory. Nothing in it changes after loading, so threads may share it."""
 
     def __init__(self, path: Path) -> None:
-        # Imported here because it takes a second, and not every process that imports this module needs it.
-        from transformers import AutoTokenizer
+        # Imported here because it takes a second, in which engines start; by one thread, because Transformers' lazy
+        # modules break when two import from them at once.
+        with _IMPORTING:
+            from transformers import AutoTokenizer
 
         self._transformers: Any = AutoTokenizer.from_pretrained(
             path, local_files_only=True, trust_remote_code=False, use_fast=True
