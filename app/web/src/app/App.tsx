@@ -38,5 +38,7 @@ export function App({ config, nonce }: { config: Config; nonce: string | undefin
 
 const TOKENS = 'bedplate-tokens' // the class that carries the theme's values for our own style sheets
 const COMMON = { borderRadius: 8, fontSize: 15 }
-const LIGHT = { ...COMMON, colorPrimary: '#0b6e5f', colorLink: '#0b6e5f' }
-const DARK = { ...COMMON, colorPrimary: '#2fa38f', colorLink: '#4cc2ad' }
+// Every text has a contrast of at least 4.5 to 1, which Ant Design's own secondary greys have not.
+const GREY = 'rgba(0, 0, 0, 0.6)'
+const LIGHT = { ...COMMON, colorPrimary: '#0b6e5f', colorLink: '#0b6e5f', colorTextTertiary: GREY, colorTextDescription: GREY }
+const DARK = { ...COMMON, colorPrimary: '#24897a', colorLink: '#4cc2ad' }

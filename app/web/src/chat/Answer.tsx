@@ -29,7 +29,7 @@ export function Answer({ entry: { message, status }, onRetry }: Props) {
         <Markdown text={message.content} growing={growing} />
       </Suspense>
       {status === 'abort' && <Tag>{t('chat.stopped')}</Tag>}
-      {message.finishReason === 'length' && <Tag color="warning">{t('chat.lengthLimit')}</Tag>}
+      {message.finishReason === 'length' && <Tag>{t('chat.lengthLimit')}</Tag>}
       {message.failure && (
         <FailureAlert
           failure={message.failure}
