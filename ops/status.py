@@ -26,7 +26,7 @@ ask.sock.connect("/run/bedplate/inference.sock")
 ask.request("GET", "/health/ready")
 print(ask.getresponse().status)' 2>/dev/null || echo none
 df --output=avail -BG /opt 2>/dev/null | tail -n 1
-openssl x509 -noout -enddate -in /etc/bedplate/tls/cert.pem 2>/dev/null
+sudo -n openssl x509 -noout -enddate -in /etc/bedplate/tls/server.pem 2>/dev/null
 """
 
 
@@ -103,7 +103,7 @@ def table(states: list[dict[str, Any]]) -> Table:
             state["host"],
             str(receipt.get("cuda_match", {}).get("variant", "-")),
             str(receipt.get("conda", {}).get("version", "-")),
-            ", ".join(str(name) for name in receipt.get("model", {}).get("models", {})) or "-",
+            ", ".join(model["name"] for model in receipt.get("model", {}).get("models", [])) or "-",
             state["units"].get("nginx", "-"),
             state["units"].get("service", "-"),
             state["disk_free"],

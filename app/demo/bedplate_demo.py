@@ -211,7 +211,6 @@ def serve(blocks: gr.Blocks, listen: str, root_path: str) -> None:
         ssr_mode=False,
         run_history=False,
         footer_links=[],
-        head='<link rel="icon" href="data:,">',  # else browsers ask the site's root for one
         max_file_size=1,
         show_error=False,
     )

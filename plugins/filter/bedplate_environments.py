@@ -13,6 +13,7 @@ ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "
 
 from ansible.module_utils.bedplate.environments import (  # noqa: E402 - needs the path above
     Environment,
+    conda_cause,
     environment_problems,
     pinned_versions,
     resolve,
@@ -57,7 +58,7 @@ def resolved(environments: Sequence[Environment], tool_lock: str, root: str) -> 
 
 
 class FilterModule:
-    """Filters of a list of environments (and pinned_versions, of a lock's text); ansible.module_utils.bedplate.environments tells them."""
+    """Filters of a list of environments, of a lock's text and of what conda printed; the functions they name tell the rest."""
 
     def filters(self) -> dict[str, object]:
         return {
@@ -67,5 +68,6 @@ class FilterModule:
             "unfinished_environments": unfinished,
             "unlinked_environments": unlinked,
             "unmade_environments": unmade,
+            "conda_cause": conda_cause,
             "pinned_versions": pinned_versions,
         }

@@ -10,7 +10,7 @@ module: bedplate_fetch
 short_description: Fetch a file from a list of addresses, by its sha256
 description:
   - Tries the addresses in order. One that cannot be reached, or gives other bytes than the sha256 says, is passed over.
-  - The file appears under its name only when its sha256 is right.
+  - The file appears under its name only when its sha256 is right; until then nothing is changed.
 options:
   urls:
     description: Addresses, tried in order.
@@ -49,7 +49,6 @@ refused:
 """
 
 import hashlib
-import tempfile
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -69,24 +68,16 @@ def download(url, timeout, stream):
     return digest.hexdigest()
 
 
-def attempt(url, sha256, dest, timeout):
-    """None when the file is in place, else why this address would not do."""
-    with tempfile.NamedTemporaryFile(dir=dest.parent, prefix=f".{dest.name}.", delete=False) as stream:
-        temporary = Path(stream.name)
-        try:
+def attempt(url, sha256, timeout, temporary):
+    """None when the right bytes are in the temporary file, else why this address would not do."""
+    try:
+        with temporary.open("wb") as stream:
             found = download(url, timeout, stream)
-        except HTTPError as error:
-            reason = f"HTTP {error.code}"
-        except (OSError, UrlConnectionError, SSLValidationError) as error:
-            reason = str(getattr(error, "reason", error))
-        else:
-            reason = None if found == sha256 else f"sha256 {found}"
-    if reason is None:
-        temporary.chmod(0o644)
-        temporary.replace(dest)
-    else:
-        temporary.unlink()
-    return reason
+    except HTTPError as error:
+        return f"HTTP {error.code}"
+    except (OSError, UrlConnectionError, SSLValidationError) as error:
+        return str(getattr(error, "reason", error))
+    return None if found == sha256 else f"sha256 {found}"
 
 
 def main():
@@ -104,11 +95,14 @@ def main():
         module.exit_json(changed=False, refused=[])
     if module.check_mode:
         module.exit_json(changed=True, refused=[])
-    dest.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     refused = []
+    temporary = Path(module.tmpdir, "fetched")
     for url in module.params["urls"]:
-        reason = attempt(url, sha256, dest, module.params["timeout"])
+        reason = attempt(url, sha256, module.params["timeout"], temporary)
         if reason is None:
+            dest.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            module.atomic_move(str(temporary), str(dest))
+            dest.chmod(0o644)
             module.exit_json(changed=True, refused=refused)
         refused.append(f"{url}: {reason}")
     module.fail_json(msg="; ".join(refused) or "no address given", refused=refused)

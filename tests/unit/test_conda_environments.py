@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.bedplate.environments import (
+    conda_cause,
     environment_problems,
     pinned_versions,
     resolve,
@@ -124,3 +125,9 @@ def test_the_latest_finished_environment_is_kept_for_a_rollback() -> None:
     }
     assert superseded([WANTED], on_server, keep=2) == [PREFIX + "1" * 12, PREFIX + "3" * 12]
     assert superseded([WANTED], on_server, keep=1) == [PREFIX + digit * 12 for digit in "123"]
+
+
+def test_the_cause_is_what_conda_names_and_not_its_progress() -> None:
+    printed = "Collecting package metadata: ...failed\n\nPackagesNotFoundError: not available:\n\n  - nosuch\n"
+    assert conda_cause(printed) == "PackagesNotFoundError: not available: - nosuch"
+    assert conda_cause("a\n" * 9 + "No space left on device\n").endswith("a No space left on device")

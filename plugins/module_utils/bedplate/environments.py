@@ -88,6 +88,13 @@ def unlinked(environments: Sequence[Environment], links: Mapping[str, str]) -> l
     return [environment for environment in environments if links.get(environment["name"]) != environment["prefix"]]
 
 
+def conda_cause(printed: str) -> str:
+    """What conda says went wrong, in one line: from the first "SomethingError: ..." on; without one, the last lines."""
+    named = re.search(r"^(?:\w+Error|\w+Channel|\w+Exception)\b.*", printed, re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for line in (named[0] if named else printed).splitlines() if line.strip()]
+    return " ".join(lines[:6] if named else lines[-6:])
+
+
 def superseded(environments: Sequence[Environment], found: Found, keep: int) -> list[str]:
     """Prefixes to remove: per name all but the wanted one and the latest finished others, `keep` in all.
 

@@ -144,8 +144,9 @@ def _loaded(load: Load, device: torch.device) -> Any:
         return model.to(device).eval().requires_grad_(False)
     except torch.OutOfMemoryError as error:
         raise Refusal("BP659", f"{load.path}: {error}", "free GPU memory or serve a smaller model.") from None
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:500]
+    except Exception as error:
+        # Whatever it is, and each library raises its own, the model does not load.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         raise Refusal("BP658", f"{load.path}: cannot be loaded: {reason}.", "check the model's files.") from error
 
 

@@ -19,6 +19,7 @@ class TextStream:
         self._decoder = DecodeStream(skip_special_tokens=True)
         self._tokens: list[int] = []
         self._decoded = 0
+        self._pending = False
         self._stops = stops
         self._held = ""
         self.stopped = False
@@ -26,6 +27,7 @@ class TextStream:
     def push(self, token: int) -> str:
         self._tokens.append(token)
         text = self._next_characters(token)
+        self._pending = text is None
         if text is None:
             return ""
         self._decoded += len(text)
@@ -33,7 +35,10 @@ class TextStream:
 
     def finish(self) -> str:
         """The rest, once the sequence has ended; half a character at the very end stays out."""
-        rest = self._tokenizer.decode(self._tokens)[self._decoded :].rstrip("\ufffd")
+        rest = ""
+        if self._pending:
+            # The last tokens may hold whole characters before the half one.
+            rest = self._tokenizer.decode(self._tokens)[self._decoded :].rstrip("\ufffd")
         return self._past_stops(rest) + ("" if self.stopped else self._release(len(self._held)))
 
     def _past_stops(self, text: str) -> str:

@@ -124,11 +124,11 @@ class Generation:
         self.completion_tokens += 1
         # The token that ends a sequence is counted, but it is not text.
         text = "" if finish == "stop" else choice.stream.push(token)
+        if finish is not None:
+            text += choice.stream.finish()
         if choice.stream.stopped:
             self._engine.cancel(choice.job_id)
             finish = "stop"
-        elif finish is not None:
-            text += choice.stream.finish()
         choice.finished = finish is not None
         return text, finish
 
