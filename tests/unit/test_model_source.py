@@ -1,0 +1,146 @@
+"""Models that must not or cannot be served are refused by name, before anything is copied."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.bedplate.model_source import (
+    directory_name,
+    fetched,
+    located,
+    plan,
+    receipt,
+    safetensors_bytes,
+    wanted_files,
+)
+
+CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def safetensors(path: Path, size: int = 16) -> None:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [size // 4], "data_offsets": [0, size]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(size))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    safetensors(folder / "model.safetensors")
+    return folder
+
+
+def problems(source: Path | str, **more: Any) -> str:
+    (planned,) = plan([{"name": "tiny", "source": str(source), **more}])
+    return "\n".join(planned["problems"])
+
+
+def test_a_good_directory_is_named_by_its_content(model: Path) -> None:
+    (planned,) = plan([{"name": "tiny", "source": str(model)}])
+    assert planned["problems"] == []
+    assert planned["kind"] == "directory" and planned["task"] == "auto"
+    assert planned["directory"] == f"bedplate--tiny@{planned['revision'][:12]}"
+
+
+def test_pickle_weights_are_refused(model: Path) -> None:
+    (model / "pytorch_model.bin").touch()
+    assert "BP502" in problems(model) and "pytorch_model.bin" in problems(model)
+
+
+def test_a_directory_without_weights_is_refused(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    assert "BP502" in problems(model)
+
+
+def test_a_directory_without_config_is_refused(model: Path) -> None:
+    (model / "config.json").unlink()
+    assert "BP503" in problems(model)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"model_type": "llama"}, "architectures=None"),
+        ({"architectures": ["LlamaForCausalLM"]}, "model_type=None"),
+        ({"architectures": [], "model_type": "x"}, "architectures=[]"),
+        ({**CONFIG, "auto_map": {"AutoModel": "modeling.Own"}}, "own code"),
+    ],
+)
+def test_an_architecture_that_is_not_named_or_brings_code_is_refused(
+    model: Path, config: dict[str, Any], said: str
+) -> None:
+    (model / "config.json").write_text(json.dumps(config))
+    assert "BP504" in problems(model) and said in problems(model)
+
+
+def test_a_cut_weight_file_is_refused_with_the_sizes(model: Path) -> None:
+    whole = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(whole[:-5])
+    assert "BP505" in problems(model) and f"{len(whole)} bytes by its own header" in problems(model)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", struct.pack("<Q", 10**12), struct.pack("<Q", 4) + b"nope"])
+def test_a_file_that_is_no_safetensors_has_no_size(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.safetensors").write_bytes(content)
+    assert safetensors_bytes(tmp_path / "x.safetensors") == -1
+
+
+def test_a_missing_shard_is_refused(model: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "BP505" in problems(model) and "model-00002.safetensors" in problems(model)
+
+
+@pytest.mark.parametrize("source", ["", "relative/path", "/nowhere", "hf://only-a-name", "hf://org/name", "s3://x/y"])
+def test_a_source_of_another_kind_is_refused(source: str) -> None:
+    assert "BP501" in problems(source)
+
+
+def test_misspelt_keys_and_double_names_are_refused(model: Path) -> None:
+    assert "BP501" in problems(model, taks="chat")
+    twice = plan([{"name": "a", "source": str(model)}, {"name": "a", "source": str(model)}])
+    assert all("two models" in entry["problems"][0] for entry in twice)
+    assert "BP501" in "".join(plan([{"name": "a/../b", "source": str(model)}])[0]["problems"])
+
+
+def test_a_commit_names_its_folder_and_a_branch_keeps_what_it_was_resolved_to() -> None:
+    folder = directory_name("acme/tiny", COMMIT)
+    models = [
+        {"name": "pinned", "source": f"hf://acme/tiny@{COMMIT}"},
+        {"name": "moving", "source": "hf://acme/tiny@main"},
+    ]
+    planned = plan(models)
+    links = {"pinned": folder}
+    before = located(planned, [], {}, {}, update=False)
+    assert [model["directory"] for model in before] == [folder, ""]
+    after = located(planned, [folder], links, {folder: "acme/tiny@main"}, update=False)
+    assert [(model["directory"], model["settled"]) for model in after] == [(folder, True), (folder, False)]
+    asked_again = located(planned, [folder], links, {folder: "acme/tiny@main"}, update=True)
+    assert asked_again[1]["directory"] == "" and not asked_again[1]["whole"]
+
+
+def test_the_receipt_tells_the_service_where_a_fetched_model_is() -> None:
+    planned = located(plan([{"name": "m", "source": "hf://acme/tiny@main", "dtype": "bfloat16"}]), [], {}, {}, False)
+    brought = fetched(
+        planned, [{"item": {"name": "m"}, "directory": "acme--tiny@0123456789ab", "manifest": {"files": []}}]
+    )
+    assert receipt(brought, "/opt/models") == [
+        {
+            "name": "m",
+            "source": "hf://acme/tiny@main",
+            "path": "/opt/models/acme--tiny@0123456789ab",
+            "service": {"task": "auto", "dtype": "bfloat16"},
+        }
+    ]
+
+
+def test_only_what_the_service_reads_is_fetched() -> None:
+    hub = ["README.md", "config.json", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx", "LICENSE", "a.gguf"]
+    assert wanted_files(hub) == ["README.md", "config.json", "model.safetensors", "LICENSE"]
+    assert "pytorch_model.bin" in wanted_files(["config.json", "pytorch_model.bin"]), "so that it can be refused"
