@@ -1,0 +1,1 @@
+"""What the service's tests share: tiny models, and the service as a real process."""

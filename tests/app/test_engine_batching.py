@@ -1,0 +1,194 @@
+"""Continuous batching changes when a token comes, never which token."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bedplate_server.engine import scheduler as scheduler_module
+from bedplate_server.engine.runner import Runner
+from bedplate_server.engine.scheduler import Scheduler
+from bedplate_server.protocol import Embed, Generate, Load, Sampling, Step
+
+from tests.app.support.tiny_models import SHAPES
+
+LONGEST = 40
+GREEDY = Sampling()
+
+
+def load(path: Path, **settings: Any) -> Runner:
+    sizes = {"max_batch": 4, "context_length": None, "kv_memory_mb": None, **settings}
+    return Runner(Load("m", str(path), True, "auto", "cpu", **sizes, threads=1))
+
+
+@pytest.fixture(scope="module")
+def runners(models: dict[str, Path]) -> Callable[[str], Runner]:
+    loaded: dict[str, Runner] = {}
+
+    def runner(shape: str) -> Runner:
+        if shape not in loaded:
+            loaded[shape] = load(models[shape])
+        return loaded[shape]
+
+    return runner
+
+
+def prompts(count: int, seed: int = 1) -> list[list[int]]:
+    """Token lists from one token to several prefill chunks."""
+    source = random.Random(seed)
+    return [[source.randrange(5, 390) for _ in range(source.choice([1, 2, 17, 60, 150]))] for _ in range(count)]
+
+
+def generated(runner: Runner, prompt: list[int], length: int = LONGEST) -> list[int]:
+    """What the stock model.generate continues the prompt with."""
+    inputs = torch.tensor([prompt])
+    output = runner.model.generate(
+        inputs, attention_mask=torch.ones_like(inputs), max_new_tokens=length, do_sample=False
+    )
+    tokens: list[int] = output[0, len(prompt) :].tolist()
+    return tokens
+
+
+def run(
+    scheduler: Scheduler, arrivals: dict[int, list[Generate | Embed]], cancels: dict[int, int] | None = None
+) -> tuple[dict[int, list[int]], list[Step]]:
+    """Step until all is done; `arrivals` and `cancels` by step number. Returns tokens per sequence, and all steps."""
+    tokens: dict[int, list[int]] = {}
+    steps: list[Step] = []
+    while not scheduler.idle or any(number >= len(steps) for number in arrivals):
+        for request in arrivals.get(len(steps), []):
+            scheduler.add(request)
+        if cancels and len(steps) in cancels:
+            scheduler.cancel(cancels[len(steps)])
+        step = scheduler.step()
+        steps.append(step)
+        for job, token, _ in step.tokens:
+            tokens.setdefault(job, []).append(token)
+    return tokens, steps
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_greedy_equals_generate_in_any_batch_mix(
+    runners: Callable[[str], Runner], shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler_module, "_PREFILL_TOKENS_PER_STEP", 32)
+    runner, asked = runners(shape), prompts(12)
+    wanted = {index: generated(runner, prompt) for index, prompt in enumerate(asked)}
+    source = random.Random(2)
+    arrivals: dict[int, list[Generate | Embed]] = {}
+    for index, prompt in enumerate(asked):
+        arrivals.setdefault(source.randrange(60), []).append(Generate(index, prompt, LONGEST, GREEDY))
+    tokens, steps = run(Scheduler(runner), arrivals)
+    assert tokens == wanted
+    assert max(len(step.tokens) for step in steps) > 1, "nothing was batched"
+
+
+@pytest.mark.parametrize("shape", ["llama", "qwen2", "qwen3"])
+def test_greedy_equals_generate_alone(runners: Callable[[str], Runner], shape: str) -> None:
+    runner = runners(shape)
+    for prompt in prompts(3, seed=9):
+        tokens, _ = run(Scheduler(runner), {0: [Generate(1, prompt, LONGEST, GREEDY)]})
+        assert tokens[1] == generated(runner, prompt)
+
+
+def test_an_answer_fills_the_context_to_its_last_position(runners: Callable[[str], Runner]) -> None:
+    runner = runners("qwen2")
+    context = runner.plan.context_length
+    prompt = prompts(1)[0] * 200
+    prompt = prompt[: context - 30]
+    tokens, steps = run(Scheduler(runner), {0: [Generate(1, prompt, 30, GREEDY)]})
+    assert tokens[1] == generated(runner, prompt, 30)
+    assert steps[-1].tokens[-1][2] in ("length", "stop")
+
+
+def test_cancelled_sequences_leave_the_others_untouched(
+    runners: Callable[[str], Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the state a sequence is cancelled in: waiting, half read, or running in any row."""
+    monkeypatch.setattr(scheduler_module, "_PREFILL_TOKENS_PER_STEP", 16)
+    runner, asked = runners("llama"), prompts(10, seed=4)
+    wanted = [generated(runner, prompt) for prompt in asked]
+    for seed in range(8):
+        source = random.Random(seed)
+        victims = source.sample(range(10), 4)
+        cancels = dict(zip(source.sample(range(1, 30), 4), victims, strict=True))
+        arrivals: dict[int, list[Generate | Embed]] = {
+            0: [Generate(index, prompt, LONGEST, GREEDY) for index, prompt in enumerate(asked)]
+        }
+        tokens, _ = run(Scheduler(runner), arrivals, cancels)
+        for index in set(range(10)) - set(victims):
+            assert tokens[index] == wanted[index], f"seed {seed}, sequence {index}"
+
+
+def test_seeded_sampling_is_the_same_alone_and_in_a_batch(runners: Callable[[str], Runner]) -> None:
+    runner, asked = runners("llama"), prompts(8, seed=6)
+    settings = [
+        Sampling(temperature=0.8 + index / 10, top_p=1.0 if index % 2 else 0.9, top_k=index * 3, seed=str(index))
+        for index in range(8)
+    ]
+    requests = [
+        Generate(index, prompt, 20, sampling)
+        for index, (prompt, sampling) in enumerate(zip(asked, settings, strict=True))
+    ]
+    together, _ = run(Scheduler(runner), {0: [*requests, Generate(99, asked[0], 20, GREEDY)]})
+    alone = {request.id: run(Scheduler(runner), {0: [request]})[0][request.id] for request in requests}
+    assert {index: together[index] for index in alone} == alone
+    assert together[99] == generated(runner, asked[0], 20)
+
+
+def test_embeddings_between_decode_steps_equal_single_ones(
+    runners: Callable[[str], Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler_module, "_EMBEDDING_TOKENS_PER_STEP", 100)
+    runner, inputs, prompt = runners("llama"), prompts(9, seed=7), prompts(1)[0]
+    tokens, steps = run(Scheduler(runner), {0: [Generate(1, prompt, LONGEST, GREEDY)], 3: [Embed(2, inputs)]})
+    assert tokens[1] == generated(runner, prompt)
+    ((job, size, data),) = [vectors for step in steps for vectors in step.vectors]
+    rows = torch.frombuffer(bytearray(data), dtype=torch.float32).view(-1, size)
+    assert job == 2
+    for row, tokens_in in zip(rows, inputs, strict=True):
+        states = runner.model.model(input_ids=torch.tensor([tokens_in])).last_hidden_state[0]
+        expected = torch.nn.functional.normalize(states.mean(dim=0), dim=0)
+        assert torch.allclose(row, expected, atol=1e-5)
+        assert abs(float(row.norm()) - 1) < 1e-5
+
+
+def test_a_prompt_the_device_has_no_memory_for_fails_alone(
+    runners: Callable[[str], Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, asked = runners("llama"), prompts(3)
+    wanted = generated(runner, asked[0])
+    prefill = runner.prefill
+
+    def short_of_memory(row: int, tokens: list[int], start: int) -> torch.Tensor:
+        if tokens == asked[1]:
+            raise torch.OutOfMemoryError("none left")
+        return prefill(row, tokens, start)
+
+    monkeypatch.setattr(runner, "prefill", short_of_memory)
+    tokens, steps = run(Scheduler(runner), {0: [Generate(i, asked[i], LONGEST, GREEDY) for i in range(2)]})
+    assert tokens[0] == wanted
+    assert [job for step in steps for job, _ in step.failures] == [1]
+
+
+def test_values_that_are_not_numbers_fail_their_row_alone(
+    runners: Callable[[str], Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, asked = runners("llama"), prompts(2)
+    wanted = generated(runner, asked[0], 10)
+    decode = runner.decode
+
+    def spoilt(tokens: list[int], positions: list[int]) -> torch.Tensor:
+        logits = decode(tokens, positions).clone()
+        if len(tokens) == 2:
+            logits[1] = float("nan")
+        return logits
+
+    monkeypatch.setattr(runner, "decode", spoilt)
+    tokens, steps = run(Scheduler(runner), {0: [Generate(i, asked[i], 10, GREEDY) for i in range(2)]})
+    assert tokens[0] == wanted
+    assert [job for step in steps for job, _ in step.failures] == [1]

@@ -1,0 +1,212 @@
+"""What the service does when something goes wrong or is taken away: nobody gets a wrong or a silent answer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import orjson
+import pytest
+
+from tests.app.support.server import SERVER_CODE, ServerProcess, alive
+
+CHAT = "/v1/chat/completions"
+StartServer = Callable[..., ServerProcess]
+
+
+def endless(**options: Any) -> dict[str, Any]:
+    return {"model": "endless", "messages": [{"role": "user", "content": "go"}], "max_tokens": 20_000, **options}
+
+
+def settings_for(models: dict[str, Path], **limits: Any) -> dict[str, Any]:
+    return {"models": [{"name": "endless", "path": str(models["endless"])}], "limits": limits}
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> float:
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "did not happen in time"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+class Streams:
+    """Endless streams being read in the background; `bodies` are what each got until its end."""
+
+    def __init__(self, server: ServerProcess, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count)
+        self._heard = [0] * count
+        self._futures = [self._pool.submit(self._read, server, number) for number in range(count)]
+        wait_for(lambda: min(self._heard) > 0, 20)
+
+    def _read(self, server: ServerProcess, number: int) -> bytes:
+        body = b""
+        with server.http() as http, http.stream("POST", CHAT, json=endless(stream=True)) as response:
+            assert response.status_code == 200
+            for part in response.iter_raw():
+                body += part
+                self._heard[number] = len(body)
+        return body
+
+    def bodies(self) -> list[bytes]:
+        return [future.result(60) for future in self._futures]
+
+
+def last_error(body: bytes) -> dict[str, Any]:
+    """The error event a stream ended with."""
+    events = body.strip().split(b"\n\n")
+    assert events[-1] == b"data: [DONE]"
+    error: dict[str, Any] = orjson.loads(events[-2].removeprefix(b"data: "))["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error
+
+
+@pytest.fixture(scope="module")
+def victim(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A service of two models that the tests hurt, each leaving it well again but the last."""
+    served = [{"name": name, "path": str(models[name])} for name in ("endless", "llama")]
+    settings = {"models": served, "limits": {"ready_age_seconds": 0.5}}
+    process = ServerProcess(tmp_path_factory.mktemp("victim"), settings)
+    yield process.wait_ready()
+    process.stop()
+
+
+def test_a_killed_engine_fails_its_requests_and_comes_back(victim: ServerProcess) -> None:
+    client = victim.openai()
+    hello: dict[str, Any] = {"model": "llama", "messages": [{"role": "user", "content": "hello"}], "temperature": 0}
+    before = client.chat.completions.create(**hello).choices[0].message.content
+    engine = victim.engine_pids()[0]
+    streams = Streams(victim, 3)
+    with ThreadPoolExecutor(1) as pool:
+        plain = pool.submit(lambda: victim.http().post(CHAT, json=endless()))
+        time.sleep(0.2)
+        os.kill(engine, signal.SIGKILL)
+        for body in streams.bodies():
+            assert last_error(body)["code"] == "engine_error"
+        assert plain.result(30).status_code == 500
+        assert plain.result().headers["x-should-retry"] == "true"
+    # The other model never noticed, and a request that comes during the restart waits for its end.
+    assert client.chat.completions.create(**hello).choices[0].message.content == before
+    assert victim.http().get("/health/ready").status_code == 503
+    again = client.chat.completions.create(**endless(max_tokens=3))
+    assert again.usage is not None and again.usage.completion_tokens == 3
+    assert victim.http().get("/health/ready").status_code == 200
+    assert engine not in victim.engine_pids()
+
+
+def test_a_stuck_engine_is_not_ready(victim: ServerProcess) -> None:
+    with victim.http() as http:
+        for engine in victim.engine_pids():
+            os.kill(engine, signal.SIGSTOP)
+        time.sleep(0.6)
+        stuck = http.get("/health/ready")
+        assert stuck.status_code == 503
+        assert stuck.json()["error"]["code"] == "not_ready"
+        assert int(stuck.headers["retry-after"]) > 0
+        assert http.get("/health/live").status_code == 200
+        for engine in victim.engine_pids():
+            os.kill(engine, signal.SIGCONT)
+        wait_for(lambda: http.get("/health/ready").status_code == 200, 10)
+
+
+def test_the_official_client_sees_an_error_in_the_stream(victim: ServerProcess) -> None:
+    chunks = victim.openai().chat.completions.create(**endless(stream=True))
+    with pytest.raises(openai.APIError, match="ended unexpectedly"):
+        for count, _ in enumerate(chunks):
+            if count == 3:
+                for engine in victim.engine_pids():
+                    os.kill(engine, signal.SIGKILL)
+
+
+def test_a_killed_front_takes_its_engines_along(victim: ServerProcess) -> None:
+    wait_for(lambda: len(victim.engine_pids()) == 2, 10)
+    engines = victim.engine_pids()
+    victim.process.kill()
+    assert wait_for(lambda: not any(alive(engine) for engine in engines), 10) < 10
+
+
+def test_sigterm_ends_what_takes_too_long_with_an_error(start_server: StartServer, models: dict[str, Path]) -> None:
+    server = start_server(settings_for(models, drain_seconds=1)).wait_ready()
+    streams = Streams(server, 2)
+    with ThreadPoolExecutor(1) as pool:
+        plain = pool.submit(lambda: server.http().post(CHAT, json=endless()))
+        time.sleep(0.3)
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        for body in streams.bodies():
+            assert last_error(body)["code"] == "server_shutting_down"
+        assert plain.result(10).status_code == 503
+        assert plain.result().json()["error"]["code"] == "server_shutting_down"
+    assert server.process.wait(10) == 0
+    assert 0.9 < time.monotonic() - started < 6
+
+
+def test_sigterm_while_loading_ends_at_once(start_server: StartServer, models: dict[str, Path]) -> None:
+    server = start_server(settings_for(models))
+    wait_for(lambda: server.socket.exists() and bool(server.engine_pids()), 30)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(10) == 0
+
+
+def test_under_systemd_a_restart_loses_nothing(models: dict[str, Path], tmp_path: Path) -> None:
+    """As systemd does it: the socket is passed as fd 3, READY=1 comes after the first token, SIGTERM lets answers end.
+
+    A request from before the first token is answered; one from after SIGTERM waits in the socket, which stays.
+    """
+    told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    told.bind(str(tmp_path / "notify"))
+    told.settimeout(60)
+    path = tmp_path / "service.sock"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(100)
+    (tmp_path / "c.yml").write_bytes(
+        orjson.dumps({**settings_for(models, drain_seconds=60), "listen": {"fd": 3}, "threads": 1})
+    )
+    # exec keeps the process id, which LISTEN_PID must name.
+    run = f"exec 3<&{listener.fileno()}; export LISTEN_PID=$$; exec {sys.executable} -m bedplate_server --config c.yml"
+    systemd = {"PYTHONPATH": str(SERVER_CODE), "LISTEN_FDS": "1", "NOTIFY_SOCKET": str(tmp_path / "notify")}
+    process = subprocess.Popen(
+        ["bash", "-c", run],
+        cwd=tmp_path,
+        pass_fds=[listener.fileno()],
+        env={**os.environ, **systemd},
+        stderr=subprocess.DEVNULL,
+    )
+
+    def post(**options: Any) -> httpx2.Response:
+        with httpx2.Client(base_url="http://x", transport=httpx2.HTTPTransport(uds=str(path)), timeout=60) as http:
+            return http.post(CHAT, json=endless(**options))
+
+    try:
+        assert post(max_tokens=2).status_code == 200
+        messages = ""
+        while "READY=1" not in messages:
+            messages += told.recv(4096).decode() + "\n"
+        assert "STATUS=Loading endless" in messages.partition("READY=1")[0]
+        with ThreadPoolExecutor(2) as pool:
+            answers = [pool.submit(post, max_tokens=600) for _ in range(2)]
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            while "STOPPING=1" not in messages:
+                messages += told.recv(4096).decode() + "\n"
+            for answer in answers:
+                assert answer.result().json()["usage"]["completion_tokens"] == 600
+        assert process.wait(15) == 0
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as next_client:
+            assert next_client.connect_ex(str(path)) == 0
+    finally:
+        process.kill()
+        process.wait()
+        told.close()
+        listener.close()

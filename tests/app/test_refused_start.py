@@ -1,0 +1,112 @@
+"""A service that cannot work does not start: exit 1 and one line with code, cause and fix."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bedplate_server.engine.runner import Runner
+from bedplate_server.errors import Refusal
+from bedplate_server.protocol import Load
+from transformers import AutoModelForCausalLM, Lfm2Config
+
+from tests.app.support.server import SERVER_CODE
+
+
+def start(*arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "bedplate_server", *arguments],
+        env={**os.environ, "PYTHONPATH": str(SERVER_CODE)},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def test_the_command_line_refuses_with_the_cause(tmp_path: Path, models: dict[str, Path]) -> None:
+    llama = str(models["llama"])
+    for arguments, said in [
+        ([], "BP651 command line: models: Field required"),
+        (["--config", str(tmp_path / "absent.yml")], "BP650"),
+        (["--model", str(tmp_path)], "BP654"),
+        (["--model", llama, "--host", "0.0.0.0", "--port", "0"], "BP652 0.0.0.0:0 is open to other machines"),
+        (["--model", llama, "--keys", str(tmp_path / "absent.yml")], "BP653"),
+        (["--model", llama, "--device", "tpu"], "BP651"),
+    ]:
+        status, heard = start(*arguments)
+        assert status == 1, arguments
+        assert said in heard
+        assert "Fix: " in heard
+        assert "Traceback" not in heard
+
+
+def test_a_model_the_engine_cannot_load_ends_the_service(tmp_path: Path, models: dict[str, Path]) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(models["llama"], broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    status, heard = start("--model", str(broken), "--port", "0")
+    assert status == 1
+    assert f"BP658 {broken}: cannot be loaded" in heard
+    assert "Fix: " in heard
+
+
+def load(path: Path, **settings: Any) -> Runner:
+    defaults: dict[str, Any] = {
+        "dtype": "auto",
+        "device": "auto",
+        "max_batch": 4,
+        "context_length": None,
+        "kv_memory_mb": None,
+        "threads": 1,
+    }
+    return Runner(Load("m", str(path), True, **{**defaults, **settings}))
+
+
+def test_models_without_keys_and_values_are_refused(tmp_path: Path) -> None:
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
+    hybrid = Lfm2Config(**sizes, num_attention_heads=2, num_key_value_heads=2, layer_types=["conv", "full_attention"])
+    AutoModelForCausalLM.from_config(hybrid).save_pretrained(tmp_path)
+    with pytest.raises(Refusal, match=r"BP657 .*cannot batch conv.*Fix: "):
+        load(tmp_path)
+
+
+def test_code_in_a_model_directory_is_never_run(tmp_path: Path, models: dict[str, Path]) -> None:
+    hostile = tmp_path / "hostile"
+    shutil.copytree(models["llama"], hostile)
+    (hostile / "modeling_evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    config = json.loads((hostile / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "modeling_evil.Evil", "AutoModelForCausalLM": "modeling_evil.Evil"}
+    config["model_type"] = "evil"
+    (hostile / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Refusal, match="BP658"):
+        load(hostile)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_named(models: dict[str, Path]) -> None:
+    with pytest.raises(Refusal, match=r"BP660 device cuda asked for, found 0 CUDA devices.*Fix: "):
+        load(models["llama"], device="cuda")
+
+
+def test_too_little_memory_for_keys_and_values_is_refused(models: dict[str, Path]) -> None:
+    with pytest.raises(Refusal, match=r"BP659 .*Fix: "):
+        load(models["endless"], kv_memory_mb=1, context_length=32768)
+    small = load(models["endless"], kv_memory_mb=4)
+    assert small.plan.bytes <= 4 * 2**20
+    assert small.plan.slots * small.plan.context_length * 512 == small.plan.bytes
+
+
+def test_half_precision_is_taken_as_asked(models: dict[str, Path]) -> None:
+    assert load(models["llama"], dtype="bfloat16").facts.dtype == "bfloat16"
+    assert load(models["llama"]).facts.dtype == "float32"

@@ -1,0 +1,73 @@
+"""Per-row sampling draws from the distribution Transformers' own warpers describe."""
+
+from __future__ import annotations
+
+import torch
+from bedplate_server.engine.sampling import Sampler, next_tokens
+from bedplate_server.protocol import Sampling
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+DRAWS = 4000
+
+
+def described(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Probabilities after Transformers' temperature, top_k and top_p, in the order generate applies them."""
+    scores = TemperatureLogitsWarper(sampling.temperature)(torch.empty(0), logits[None])
+    if sampling.top_k:
+        scores = TopKLogitsWarper(sampling.top_k)(torch.empty(0), scores)
+    if sampling.top_p < 1:
+        scores = TopPLogitsWarper(sampling.top_p)(torch.empty(0), scores)
+    return scores.softmax(dim=-1)[0]
+
+
+def test_frequencies_follow_the_described_distribution() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(50) * 2
+    for sampling in [
+        Sampling(temperature=1.0, seed="a"),
+        Sampling(temperature=0.6, top_p=0.8, seed="b"),
+        Sampling(temperature=1.7, top_k=7, seed="c"),
+        Sampling(temperature=1.2, top_k=20, top_p=0.7, seed="d"),
+    ]:
+        wanted = described(logits, sampling)
+        sampler = Sampler(sampling)
+        drawn = torch.tensor([next_tokens(logits[None], [sampler])[0] for _ in range(DRAWS)])
+        found = torch.bincount(drawn, minlength=50) / DRAWS
+        assert bool((wanted[found > 0] > 0).all()), f"{sampling} drew a token that is cut off"
+        assert float((found - wanted).abs().sum()) < 0.12, sampling
+
+
+def test_rows_with_different_settings_do_not_touch_each_other() -> None:
+    torch.manual_seed(1)
+    logits = torch.randn(4, 30)
+    settings = [
+        Sampling(),
+        Sampling(temperature=1.0, seed="x"),
+        Sampling(temperature=0.7, top_k=5, seed="y"),
+        Sampling(temperature=1.3, top_p=0.5, seed="z"),
+    ]
+    together = next_tokens(logits, [Sampler(one) for one in settings])
+    alone = [next_tokens(logits[row : row + 1], [Sampler(one)])[0] for row, one in enumerate(settings)]
+    assert together == alone
+    assert together[0] == int(logits[0].argmax())
+
+
+def test_extreme_settings_still_give_a_token() -> None:
+    logits = torch.tensor([[0.0, 5.0, 1e4, -1e4]])
+    for sampling in [
+        Sampling(temperature=1e-8, seed="1"),
+        Sampling(temperature=2.0, top_p=1e-9, seed="1"),
+        Sampling(temperature=2.0, top_k=1, seed="1"),
+        Sampling(temperature=1e-8, top_k=10**6, top_p=0.5, seed="1"),
+    ]:
+        assert next_tokens(logits, [Sampler(sampling)]) == [2]
+
+
+def test_rows_that_are_not_numbers_are_reported() -> None:
+    logits = torch.zeros(3, 4)
+    logits[0, 1], logits[2] = float("nan"), float("-inf")
+    assert next_tokens(logits, [Sampler(Sampling()), Sampler(Sampling()), Sampler(Sampling(temperature=1.0))]) == [
+        None,
+        0,
+        None,
+    ]

@@ -1,0 +1,160 @@
+"""What a request asks for is served or refused by name, never ignored."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from bedplate_server.errors import ApiError
+from bedplate_server.front.schemas import ChatRequest, EmbeddingRequest, parse
+
+ASKED = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def chat(**fields: Any) -> ChatRequest:
+    return parse(ChatRequest, json.dumps({**ASKED, **fields}).encode())
+
+
+@pytest.mark.parametrize(
+    "neutral",
+    [
+        {"n": 1, "logprobs": False, "tools": [], "tool_choice": "none", "parallel_tool_calls": True},
+        {"frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}, "response_format": {"type": "text"}},
+        {"store": False, "service_tier": "auto", "metadata": {}, "modalities": ["text"]},
+        {"stop": None, "temperature": None, "tools": None, "something_new": None},
+        {"user": "u", "safety_identifier": "s", "prompt_cache_key": "k"},
+    ],
+)
+def test_fields_that_ask_for_nothing_are_accepted(neutral: dict[str, Any]) -> None:
+    assert chat(**neutral).messages == chat().messages
+
+
+def test_an_answer_can_be_sent_back_as_the_client_got_it() -> None:
+    answer = {"role": "assistant", "content": "x", "refusal": None, "tool_calls": None, "annotations": []}
+    turns = chat(messages=[*ASKED["messages"], answer]).messages
+    assert turns[1].for_template() == {"role": "assistant", "content": "x"}
+
+
+def test_content_parts_and_developer_messages_are_understood() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    turns = chat(messages=[{"role": "developer", "content": "d"}, {"role": "user", "content": parts, "name": "n"}])
+    assert [turn.for_template() for turn in turns.messages] == [
+        {"role": "system", "content": "d"},
+        {"role": "user", "content": "ab", "name": "n"},
+    ]
+
+
+REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
+    ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
+    ({"logprobs": True}, "logprobs", "unsupported_parameter"),
+    ({"presence_penalty": 0.5}, "presence_penalty", "unsupported_parameter"),
+    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+    ({"logit_bias": {"50": 100}}, "logit_bias", "unsupported_parameter"),
+    ({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),
+    ({"store": True}, "store", "unsupported_parameter"),
+    ({"best_of": 3}, "best_of", "unknown_parameter"),
+    ({"model": None}, "model", "missing_required_parameter"),
+    ({"model": 3}, "model", "invalid_value"),
+    ({"messages": None}, "messages", "missing_required_parameter"),
+    ({"messages": []}, "messages", "invalid_value"),
+    ({"messages": "hi"}, "messages", "invalid_value"),
+    ({"messages": [3]}, "messages[0]", "invalid_value"),
+    ({"messages": [{"content": "hi"}]}, "messages[0].role", "missing_required_parameter"),
+    ({"messages": [{"role": "wizard", "content": "hi"}]}, "messages[0].role", "invalid_value"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
+    ({"messages": [{"role": "user", "content": 3}]}, "messages[0].content", "invalid_value"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+        "messages[0].content[0].type",
+        "invalid_value",
+    ),
+    (
+        {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]},
+        "messages[0].tool_calls",
+        "unsupported_parameter",
+    ),
+    ({"messages": [{"role": "user", "content": "x", "mood": "good"}]}, "messages[0].mood", "unknown_parameter"),
+    ({"temperature": -0.1}, "temperature", "invalid_value"),
+    ({"temperature": 2.1}, "temperature", "invalid_value"),
+    ({"temperature": "1"}, "temperature", "invalid_value"),
+    ({"top_p": 0}, "top_p", "invalid_value"),
+    ({"top_p": 1.1}, "top_p", "invalid_value"),
+    ({"top_k": -2}, "top_k", "invalid_value"),
+    ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+    ({"max_tokens": 1.5}, "max_tokens", "invalid_value"),
+    ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens", "invalid_value"),
+    ({"n": 0}, "n", "invalid_value"),
+    ({"n": 10_000}, "n", "invalid_value"),
+    ({"n": True}, "n", "invalid_value"),
+    ({"seed": 2**64}, "seed", "invalid_value"),
+    ({"seed": "x"}, "seed", "invalid_value"),
+    ({"stop": ""}, "stop[0]", "invalid_value"),
+    ({"stop": ["a"] * 17}, "stop", "invalid_value"),
+    ({"stop": 5}, "stop", "invalid_value"),
+    ({"stream": "yes"}, "stream", "invalid_value"),
+    ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
+    ({"stream": True, "stream_options": {"frames": 2}}, "stream_options.frames", "unknown_parameter"),
+]
+
+
+@pytest.mark.parametrize(("fields", "param", "code"), REFUSED)
+def test_what_is_not_served_is_refused_by_name(fields: dict[str, Any], param: str | None, code: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        chat(**fields)
+    error = refused.value.payload["error"]
+    assert refused.value.status_code == 400
+    assert (error["param"], error["code"]) == (param, code)
+    assert error["type"] == "invalid_request_error"
+
+
+BROKEN_BODIES = [b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe", b'{"model": "\xff"}', b"[" * 100_000, b'{"a": NaN}']
+BROKEN_BODIES += [b'{"model": "m", "messages": [{"role": "user", "content": "\\ud800"}]}']
+
+
+@pytest.mark.parametrize("body", BROKEN_BODIES)
+def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
+    with pytest.raises(ApiError) as refused:
+        parse(ChatRequest, body)
+    assert refused.value.status_code == 400
+    assert len(refused.value.body) < 1000
+
+
+def test_a_refusal_does_not_echo_a_large_request() -> None:
+    with pytest.raises(ApiError) as refused:
+        parse(ChatRequest, orjson.dumps({**ASKED, "x" * 100_000: 1, "messages": ["y" * 100_000] * 50}))
+    assert len(refused.value.body) < 1000
+
+
+def embedding(**fields: Any) -> EmbeddingRequest:
+    return parse(EmbeddingRequest, orjson.dumps({"model": "m", **fields}))
+
+
+@pytest.mark.parametrize(
+    ("given", "settled"),
+    [
+        ("text", ["text"]),
+        (["a", "b"], ["a", "b"]),
+        ([1, 2, 3], [[1, 2, 3]]),
+        ([[1], [2, 3]], [[1], [2, 3]]),
+    ],
+)
+def test_all_forms_of_embedding_input_are_understood(given: Any, settled: Any) -> None:
+    assert embedding(input=given).input == settled
+
+
+@pytest.mark.parametrize(
+    "given", ["", [], [""], [[]], [1, "a"], ["a", 1], [[1], "a", None], [-1], [1.5], [True], {"a": 1}, 5, ["a"] * 2049]
+)
+def test_other_embedding_input_is_refused(given: Any) -> None:
+    with pytest.raises(ApiError) as refused:
+        embedding(input=given)
+    assert refused.value.payload["error"]["param"].startswith("input")
+
+
+@pytest.mark.parametrize("fields", [{"dimensions": 8}, {"encoding_format": "int8"}, {"truncate": True}])
+def test_embedding_options_that_are_not_served_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ApiError) as refused:
+        embedding(input="x", **fields)
+    assert refused.value.payload["error"]["param"] == next(iter(fields))
