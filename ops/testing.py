@@ -23,7 +23,12 @@ from ops.verify import verify_command
 
 TEST_INVENTORY = WORK / "test" / "inventory"
 TEST_LOCK = ROOT / "ops" / "requirements" / "test.txt"
-CHROMIUM = "chromium"
+# Debian packages of the browser tests, with a file that tells they are there.
+BROWSER_PACKAGES = {
+    "chromium": "/usr/bin/chromium",
+    "fonts-noto-cjk": "/usr/share/fonts/opentype/noto",
+    "openssl": "/usr/bin/openssl",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ def page_command() -> list[str]:
     (host, *_) = hosts(TEST_INVENTORY)
     key_file = TEST_INVENTORY / "secrets" / "api_key"
     where = [f"--base-url={host.base_url}", f"--api-key-file={key_file}", f"--screenshots={REPORTS / 'screenshots'}"]
-    return pytest_command("tests/e2e", *where)
+    return pytest_command("tests/web", "tests/e2e", *where)
 
 
 def stages(service: Path) -> list[Stage]:
@@ -59,7 +64,7 @@ def stages(service: Path) -> list[Stage]:
         Stage(
             "verify", "every layer on the live server", lambda: verify_command(TEST_INVENTORY, REPORTS / "verify.xml")
         ),
-        Stage("page", "a chat in a real browser", page_command),
+        Stage("page", "the page is built and chats in a real browser", page_command),
         Stage("faults", "interrupted runs end like clean ones", lambda: pytest_command("tests/faults"), slow=True),
     ]
 
@@ -114,15 +119,16 @@ def install_test_packages(console: Console) -> None:
         if done.returncode != 0:
             raise EnvironmentFailed(f"BP003 the test tools could not be installed: {done.stderr.strip()[-600:]}")
         stamp.write_text(wanted)
-    if shutil.which(CHROMIUM) is None:
+    missing = [package for package, path in BROWSER_PACKAGES.items() if not Path(path).exists()]
+    if missing:
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
             raise EnvironmentFailed(
-                f"BP002 system packages are missing: {CHROMIUM}. Fix: sudo apt-get install -y {CHROMIUM}"
+                f"BP002 system packages are missing: {' '.join(missing)}. Fix: sudo apt-get install -y {' '.join(missing)}"
             )
-        console.print(f"Installing {CHROMIUM} for the browser tests (once)", highlight=False)
-        quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
-        subprocess.run(["apt-get", "update", "-q"], check=True, **quiet)  # type: ignore[call-overload]
-        subprocess.run(["apt-get", "install", "-q", "-y", "--no-install-recommends", CHROMIUM], check=True, **quiet)  # type: ignore[call-overload]
+        console.print(f"Installing {', '.join(missing)} for the browser tests (once)", highlight=False)
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for words in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *missing]):
+            subprocess.run(["apt-get", *words], check=True, stdout=subprocess.DEVNULL, env=environment)
 
 
 def merge_reports() -> dict[str, int]:
