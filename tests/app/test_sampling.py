@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from bedplate_server.engine import sampling as sampling_module
 from bedplate_server.engine.sampling import Sampler, next_tokens
 from bedplate_server.protocol import Sampling
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -35,6 +37,29 @@ def test_frequencies_follow_the_described_distribution() -> None:
         found = torch.bincount(drawn, minlength=50) / DRAWS
         assert bool((wanted[found > 0] > 0).all()), f"{sampling} drew a token that is cut off"
         assert float((found - wanted).abs().sum()) < 0.12, sampling
+
+
+def test_the_short_list_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flat distributions, where a short list of the best is not enough, mixed with steep ones."""
+    torch.manual_seed(2)
+    logits = torch.cat([torch.randn(3, 2000) * scale for scale in (0.1, 1.0, 8.0)])
+    settings = [
+        Sampling(temperature=1.3, top_p=top_p, top_k=top_k, seed="s")
+        for top_p, top_k in [
+            (0.9, 0),
+            (1.0, 700),
+            (0.7, 500),
+            (0.5, 0),
+            (1.0, 5),
+            (0.9, 40),
+            (0.99, 0),
+            (0.3, 0),
+            (1.0, 300),
+        ]
+    ]
+    short = [next_tokens(logits, [Sampler(one) for one in settings]) for _ in range(3)]
+    monkeypatch.setattr(sampling_module._draw_cut, "__defaults__", (2000,))
+    assert [next_tokens(logits, [Sampler(one) for one in settings]) for _ in range(3)] == short
 
 
 def test_rows_with_different_settings_do_not_touch_each_other() -> None:

@@ -8,6 +8,9 @@ import torch
 
 from ..protocol import Sampling
 
+# Enough for nearly every top_p: the rest of the vocabulary is only looked at when it is not.
+_SHORT_LIST = 256
+
 
 class Sampler:
     """One sequence's settings and random numbers: one number per token, so batches do not mix streams."""
@@ -26,43 +29,54 @@ def next_tokens(logits: torch.Tensor, samplers: list[Sampler]) -> list[int | Non
     logits = logits.float()
     best, chosen = logits.max(dim=-1)
     drawn = [row for row, sampler in enumerate(samplers) if sampler.settings.temperature > 0]
-    for cut in (False, True):
-        rows = [row for row in drawn if samplers[row].cuts is cut]
+    for cuts, draw in ((False, _draw), (True, _draw_cut)):
+        rows = [row for row in drawn if samplers[row].cuts is cuts]
         if rows:
-            pick = _draw_cut if cut else _draw
-            chosen[rows] = pick(_scaled(logits[rows], best[rows], [samplers[row] for row in rows]), samplers, rows)
+            settings = [samplers[row].settings for row in rows]
+            uniform = _column([samplers[row].random.random() for row in rows], logits, torch.float64)
+            temperature = _column([one.temperature for one in settings], logits)
+            # With the best at 0 no temperature overflows.
+            chosen[rows] = draw((logits[rows] - best[rows, None]) / temperature, settings, uniform)
     sound = torch.isfinite(best).tolist()
     return [token if ok else None for token, ok in zip(chosen.tolist(), sound, strict=True)]
 
 
-def _scaled(logits: torch.Tensor, best: torch.Tensor, samplers: list[Sampler]) -> torch.Tensor:
-    """Logits over temperature, with the best at 0 so that no temperature overflows."""
-    temperatures = torch.tensor([[sampler.settings.temperature] for sampler in samplers], device=logits.device)
-    return (logits - best[:, None]) / temperatures
+def _draw(scaled: torch.Tensor, _settings: list[Sampling], uniform: torch.Tensor) -> torch.Tensor:
+    return _at_random(scaled.softmax(dim=-1), uniform)
 
 
-def _draw(scaled: torch.Tensor, samplers: list[Sampler], rows: list[int]) -> torch.Tensor:
-    return _at_random(scaled.softmax(dim=-1), samplers, rows)
+def _draw_cut(
+    scaled: torch.Tensor, settings: list[Sampling], uniform: torch.Tensor, width: int = _SHORT_LIST
+) -> torch.Tensor:
+    """Among the top_k best, those that make up top_p; top_p counts what top_k left, as in Transformers.
 
-
-def _draw_cut(scaled: torch.Tensor, samplers: list[Sampler], rows: list[int]) -> torch.Tensor:
-    """Among the top_k best, those that make up top_p; top_p counts what top_k left, as in Transformers."""
-    ordered, tokens = scaled.sort(dim=-1, descending=True, stable=True)
+    Looks at the `width` best only, and again at more for the rows that need it: sorting a whole vocabulary for every
+    token would take longer than a small model's pass.
+    """
     vocabulary = scaled.shape[-1]
-    top_k = torch.tensor([[samplers[row].settings.top_k or vocabulary] for row in rows], device=scaled.device)
-    top_p = torch.tensor([[samplers[row].settings.top_p] for row in rows], device=scaled.device)
-    rank = torch.arange(vocabulary, device=scaled.device)
-    probabilities = ordered.masked_fill(rank >= top_k, -torch.inf).softmax(dim=-1)
-    better = probabilities.cumsum(dim=-1) - probabilities
-    kept = probabilities.masked_fill((better >= top_p) & (rank > 0), 0.0)
-    return tokens.gather(1, _at_random(kept, samplers, rows)[:, None])[:, 0]
+    width = min(width, vocabulary)
+    ordered, tokens = scaled.topk(width, dim=-1)
+    top_k = _column([one.top_k or vocabulary for one in settings], scaled, torch.long)
+    top_p = _column([one.top_p for one in settings], scaled)
+    rank = torch.arange(width, device=scaled.device)
+    weights = ordered.exp().masked_fill(rank >= top_k, 0.0)
+    total = torch.where(top_k < vocabulary, weights.sum(-1, keepdim=True), scaled.exp().sum(-1, keepdim=True))
+    summed = weights.cumsum(dim=-1)
+    kept = weights.masked_fill((summed - weights >= top_p * total) & (rank > 0), 0.0)
+    chosen = tokens.gather(1, _at_random(kept, uniform)[:, None])[:, 0]
+    short = (top_k > width) & ((top_k < vocabulary) | (summed[:, -1:] < top_p * total))
+    for row in short[:, 0].nonzero()[:, 0].tolist() if width < vocabulary else ():
+        one = slice(row, row + 1)
+        chosen[one] = _draw_cut(scaled[one], settings[one], uniform[one], 16 * width)
+    return chosen
 
 
-def _at_random(weights: torch.Tensor, samplers: list[Sampler], rows: list[int]) -> torch.Tensor:
-    """Index per row, by inverting the cumulative weights at one uniform number of the row's stream."""
+def _at_random(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Index per row, by inverting the cumulative weights at the row's uniform number."""
     cumulative = weights.cumsum(dim=-1, dtype=torch.float64)
-    uniform = torch.tensor(
-        [[samplers[row].random.random()] for row in rows], dtype=torch.float64, device=weights.device
-    )
     index = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
     return index[:, 0].clamp_(max=weights.shape[-1] - 1)
+
+
+def _column(values: list[float], like: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.tensor(values, dtype=dtype, device=like.device)[:, None]
