@@ -51,7 +51,8 @@ class Host:
             port=int(self.variables.get("ansible_port", 22)),
             connect_timeout=CONNECT_SECONDS,
             connect_kwargs={"key_filename": str(Path(key).expanduser())} if key else {},
-            config=Config(overrides={"load_ssh_configs": True}),
+            # Nothing run over it asks anything: without an input it also works where there is none (cron, pytest).
+            config=Config(overrides={"load_ssh_configs": True, "run": {"in_stream": False}}),
         )
 
 

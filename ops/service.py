@@ -7,7 +7,7 @@ import json
 import ssl
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class Service:
 
     base_url: str
     certificate: Path
-    key: str
+    key: str = field(repr=False)
 
     def request(self, path: str, body: dict[str, Any] | None = None, timeout: float = 60) -> Any:
         """The JSON answer of one call. Raises ServiceError with the server's own message."""

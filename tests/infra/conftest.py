@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from ops.inventory import hosts
+from ops.service import Service, service_of
+
 # What to show when a test of a layer fails: the units whose journal and the packages whose versions explain it.
 UNITS = {
     "nginx": ["nginx"],
@@ -32,6 +35,15 @@ def receipt(host: Any) -> dict[str, Any]:
     content = host.file("/etc/ansible/facts.d/bedplate.fact").content_string
     loaded: dict[str, Any] = json.loads(content)
     return loaded
+
+
+@pytest.fixture(scope="module")
+def service(host: Any, request: pytest.FixtureRequest) -> Service:
+    """The service as its users reach it; its certificate is the one the receipt names."""
+    inventory = Path(request.config.getoption("ansible_inventory"))
+    folder = inventory if inventory.is_dir() else inventory.parent
+    (server,) = (one for one in hosts(inventory) if host.backend.host in (one.name, one.address))
+    return service_of(server, folder / "secrets")
 
 
 @pytest.hookimpl(wrapper=True)
