@@ -40,7 +40,7 @@ def resolve(environment: Environment, texts: Mapping[str, str], tool_lock: str, 
     locks = list(environment.get("locks", []))
     explicit = environment.get("explicit", "")
     decisive = {
-        "python": str(environment.get("python", "")),
+        "python": "" if explicit else str(environment["python"]),
         "packages": sorted(environment.get("packages", [])),
         "explicit": texts[explicit] if explicit else "",
         "locks": [texts[path] for path in locks],
@@ -130,7 +130,7 @@ def _problems(environment: Environment, texts: Mapping[str, str | None]) -> Iter
         yield _wrong(name, f"python {python!r}", "a version such as '3.11', in quotes", "correct python")
     for path in [*environment.get("locks", []), *([environment["explicit"]] if environment.get("explicit") else [])]:
         if texts[path] is None:
-            yield _wrong(name, f"no file {path}", "a lock on the controller", "correct the path")
+            yield _wrong(name, f"no file {path}", "a lock on the controller", "write that lock or correct the path")
     if environment.get("explicit") and texts[environment["explicit"]]:
         yield from _explicit_problems(name, environment["explicit"], texts[environment["explicit"]] or "")
     yield from _lock_problems(name, {path: texts[path] or "" for path in environment.get("locks", [])})

@@ -1,6 +1,7 @@
 """Prove a Python environment: its modules import, and torch computes on every device it should have.
 
-Usage: python prove.py VARIANT MODULE...   Prints what was found as JSON; any failure is an error with its cause.
+Usage: python prove.py VARIANT MODULE...
+Prints what was found as JSON; any failure is an error with its cause.
 """
 
 from __future__ import annotations
