@@ -62,6 +62,10 @@ class Runner:
         assert self.kv is not None
         self.kv.move(source, target, length)
 
+    def clear(self, row: int) -> None:
+        assert self.kv is not None
+        self.kv.clear(row)
+
     @torch.inference_mode()
     def embed(self, inputs: list[list[int]]) -> torch.Tensor:
         """Unit vectors [inputs, size], float32: the mean of the last hidden states of each input's tokens."""

@@ -91,7 +91,7 @@ class Scheduler:
         # From the last row on, so that a row that leaves is filled from rows already dealt with.
         for row in range(len(batch) - 1, -1, -1):
             batch[row].length += 1
-            if self._advance(batch[row], tokens[row], outcome):
+            if self._advance(batch[row], row, tokens[row], outcome):
                 self._leave(row)
 
     def _prefill(self, outcome: Step) -> None:
@@ -112,12 +112,13 @@ class Scheduler:
             if sequence.length == len(sequence.prompt):
                 self.arriving = None
                 (token,) = next_tokens(logits, [sequence.sampler])
-                if not self._advance(sequence, token, outcome):
+                if not self._advance(sequence, len(self.running), token, outcome):
                     self.running.append(sequence)
 
-    def _advance(self, sequence: Sequence, token: int | None, outcome: Step) -> bool:
-        """Book the sequence's next token; true when it was the last."""
+    def _advance(self, sequence: Sequence, row: int, token: int | None, outcome: Step) -> bool:
+        """Book the next token of the sequence in `row`; true when it was the last."""
         if token is None:
+            self._runner.clear(row)
             outcome.failures.append((sequence.id, "The model produced values that are not numbers."))
             return True
         sequence.last = token

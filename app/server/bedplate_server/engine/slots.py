@@ -6,9 +6,11 @@ row; what lies behind a row's length is never attended to (see masks.py) and so 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
@@ -82,8 +84,11 @@ class KVSlots(Cache):
         self._window = _Window()
 
         def buffer(heads: int, size: int) -> torch.Tensor:
-            # On CPUs zeroed memory is taken from the system page by page as it is first written.
-            return torch.zeros(rows, heads, length, size, dtype=dtype, device=device)
+            shape = (rows, heads, length, size)
+            if device.type != "cpu":
+                return torch.zeros(shape, dtype=dtype, device=device)
+            # NumPy's zeros come from the system page by page as they are first written; torch writes its own at once.
+            return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
         self._slots = [
             _SlotLayer(buffer(one.heads, one.key_size), buffer(one.heads, one.value_size), self._window)
@@ -95,6 +100,12 @@ class KVSlots(Cache):
         """Work on rows from `first` on, writing at `positions` [batch, tokens] and reading up to `end`."""
         self._window.first, self._window.positions, self._window.end = first, positions, end
         return self
+
+    def clear(self, row: int) -> None:
+        """Forget a row's states for good: values that are not numbers would spoil even what does not attend to them."""
+        for layer in self._slots:
+            layer.keys[row].zero_()
+            layer.values[row].zero_()
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of a row over another."""

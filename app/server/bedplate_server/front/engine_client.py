@@ -108,18 +108,21 @@ class EngineClient:
         """Run engines for ever. Only the first may refuse the service's start; later ones are tried again."""
         failures, ever_served = 0, False
         while True:
-            refusal = await self._run_one()
-            served = self.info is not None
+            try:
+                refusal = await self._run_one()
+            except OSError as error:
+                refusal = Refusal("BP658", f"{self._load.path}: no engine process could be started: {error}.", _FIX)
+            ever_served = ever_served or self.info is not None
+            # An engine that loads and dies over its first token is no better than one that does not load.
+            failures = 0 if self.proven else failures + 1
             self._end_all()
-            ever_served = ever_served or served
             if not ever_served:
                 self._refused(refusal or Refusal("BP658", f"{self._load.path}: its engine died while loading.", _FIX))
                 return
-            failures = 0 if served else failures + 1
             if failures:
-                self._trouble = str(refusal) if refusal else "its engine ends while loading"
+                self._trouble = str(refusal) if refusal else "its engine ended before its first token"
                 self._settled.set()
-            await asyncio.sleep(min(2.0**failures - 1, _LONGEST_PAUSE))
+            await asyncio.sleep(min(2.0 ** min(failures, 10) - 1, _LONGEST_PAUSE))
 
     async def _run_one(self) -> Refusal | None:
         """Start an engine and listen to it until it ends; returns why it refused the model, if it did."""

@@ -124,10 +124,8 @@ class ModelService:
         """One unit vector per input, and the number of tokens read."""
         self._take_places(1)
         try:
-            inputs = await self._in_thread(_tokens_of, await self._text(), request.input)
             facts = await self.engine.ready(self._limits.start_wait_seconds)
-            for tokens in inputs:
-                _check_tokens(tokens, facts, "input")
+            inputs = await self._in_thread(_embedding_inputs, await self._text(), facts, request.input)
             vectors = await self._engine_result(lambda job: self.engine.embed(job, inputs))
             return vectors, sum(map(len, inputs))
         finally:
@@ -256,8 +254,11 @@ def _given(value: Any, otherwise: Any) -> Any:
     return otherwise if value is None else value
 
 
-def _tokens_of(codec: TextCodec, inputs: list[str | list[int]]) -> list[list[int]]:
-    return [codec.embedding_input(item) if isinstance(item, str) else item for item in inputs]
+def _embedding_inputs(codec: TextCodec, facts: Ready, inputs: list[str | list[int]]) -> list[list[int]]:
+    settled = [codec.embedding_input(item) if isinstance(item, str) else item for item in inputs]
+    for tokens in settled:
+        _check_tokens(tokens, facts, "input")
+    return settled
 
 
 def _check_tokens(tokens: list[int], facts: Ready, param: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -10,6 +12,7 @@ from fastapi.responses import Response
 from ..connection import request_body, while_connected
 from ..registry import json_answer, registry_of, request_schema
 from ..schemas import EmbeddingRequest
+from ..service import Vectors
 
 router = APIRouter()
 
@@ -22,10 +25,12 @@ async def create_embeddings(request: Request) -> Response:
     vectors, tokens = await while_connected(request, service.embed(body))
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     request.scope["log"]["tokens"] = usage
-    # Base64 is the little-endian float32 bytes; the official clients ask for it.
-    encoded = [
-        base64.b64encode(vector.tobytes()).decode() if body.encoding_format == "base64" else vector
-        for vector in vectors
-    ]
+    answer = {"object": "list", "model": service.name, "usage": usage}
+    return await asyncio.to_thread(_rendered, answer, vectors, body.encoding_format)
+
+
+def _rendered(answer: dict[str, Any], vectors: Vectors, encoding: str) -> Response:
+    """Base64 is of the little-endian float32 bytes; the official clients ask for it."""
+    encoded = [base64.b64encode(vector.tobytes()).decode() if encoding == "base64" else vector for vector in vectors]
     data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(encoded)]
-    return json_answer({"object": "list", "data": data, "model": service.name, "usage": usage})
+    return json_answer({**answer, "data": data})
