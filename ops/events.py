@@ -80,6 +80,8 @@ class Run:
         task = self.tasks[-1]
         task.end = datetime.fromisoformat(event["_timestamp"])
         for host, result in event["hosts"].items():
+            # A host that goes on was rescued, or its failure ignored: only the last word of a stopped host is why it stopped.
+            self.failures = [failure for failure in self.failures if failure.host != host]
             task.results[host] = "changed" if outcome == "ok" and result.get("changed") else outcome
             action = str(result.get("action", "")).rpartition(".")[2]
             if outcome != "skipped" and action not in CONTROLLER_ACTIONS:

@@ -65,3 +65,12 @@ def test_message_of_a_loop_is_that_of_the_failed_items() -> None:
 def test_lines_of_other_callbacks_pass_as_text() -> None:
     read = list(read_events(['{"_event": "x"}\n', "TASKS RECAP ***\n", "{not json\n"]))
     assert read == [{"_event": "x"}, "TASKS RECAP ***", "{not json"]
+
+
+def test_a_rescued_failure_gives_way_to_the_one_that_stopped_the_host() -> None:
+    run = sample()
+    run.feed(event("v2_playbook_on_task_start", 9, task={"name": "conda : Say why"}))
+    run.feed(event("v2_runner_on_failed", 9, hosts={"c": {"action": "fail", "msg": "BP205 because"}}))
+    assert [failure.message for failure in run.failures] == ["BP205 because"]
+    run.feed(event("v2_runner_on_ok", 10, hosts={"c": {"action": "debug"}}))
+    assert run.failures == []

@@ -1,0 +1,138 @@
+"""Whatever the resolver answers holds against a second, independent reading of its data."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plugins.module_utils.stack import resolve
+from plugins.module_utils.stack.findings import REASONS
+from tests.unit.stack_oracle import broken_rules, data, gpu_row
+
+NAMES = [name for row in data("gpus")["gpus"] for name in row["names"]]
+# Every version a rule turns on, and one below and above it where that is another version.
+DRIVERS = sorted(
+    {row["min_driver"] for row in data("cuda")["pytorch_variants"]}
+    | {row["paired_driver"] for row in data("cuda")["pytorch_variants"]}
+    | {row["last_known"] for row in data("drivers")["branches"]}
+    | {row["first_release"] for row in data("drivers")["branches"]}
+    | {row["min_driver"] for row in data("gpus")["gpus"] if "." in row["min_driver"]}
+    | {"525.60.12", "580.65.05", "450.80.01"}
+)
+TORCHES = [row["version"] for row in data("torch")["releases"]]
+VARIANTS = [row["variant"] for row in data("cuda")["pytorch_variants"]]
+LIBRARIES = {
+    "torchvision": sorted({row["torchvision"] for row in data("torch")["releases"]}),
+    "transformers": ["4.30.2", "4.50.0", "4.52.4", "4.57.1", "5.0.0", "5.14.0", "5.23.0"],
+    "bitsandbytes": ["0.42.0", "0.45.5", "0.49.0", "0.50.2"],
+    "flash-attn": ["1.0.9", "2.5.8", "2.8.3"],
+    "vllm": ["0.2.7", "0.9.2", "0.12.0", "0.20.1", "0.23.0", "0.33.0"],
+}
+
+
+@st.composite
+def questions(draw: st.DrawFn, drivers: list[str | None]) -> tuple[dict[str, Any], dict[str, Any]]:
+    gpus = draw(st.lists(st.sampled_from(NAMES), max_size=3))
+    built_in = {gpu_row(name).get("cpu_arch") for name in gpus} - {None}
+    driver = draw(st.sampled_from(drivers))
+    facts = {
+        "gpus": [{"name": name} for name in gpus],
+        "driver": driver,
+        "kernel_module": draw(st.sampled_from(["open", "proprietary", None])) if driver else None,
+        "os": {
+            "id": "any",
+            "version": "1",
+            "glibc": draw(st.sampled_from(["2.17", "2.27", "2.28", "2.31", "2.35", "2.39"])),
+        },
+        "arch": "aarch64" if built_in else draw(st.sampled_from(["x86_64", "x86_64", "aarch64"])),
+        "python": draw(st.sampled_from(["3.8", "3.10", "3.11", "3.12", "3.13", "3.15"])),
+    }
+    libs = draw(st.lists(st.sampled_from(sorted(LIBRARIES)), max_size=1))
+    want = {
+        "torch": draw(st.sampled_from(["auto", "auto", *TORCHES])),
+        "variant": draw(st.sampled_from(["auto", "auto", "cpu", *VARIANTS])),
+        "libs": {name: draw(st.sampled_from(LIBRARIES[name])) for name in libs},
+    }
+    return facts, want
+
+
+def with_changes(
+    facts: dict[str, Any], want: dict[str, Any], alternative: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The question an alternative answers: it names the facts and wishes to change."""
+    changed = {name: alternative[name] for name in ("driver", "kernel_module", "cuda_compat") if name in alternative}
+    wish = {**want, "torch": alternative["torch"], "variant": alternative["variant"]}
+    return {**facts, **changed}, {**wish, "libs": alternative.get("libs", want["libs"])}
+
+
+@settings(max_examples=600, deadline=None)
+@given(questions(drivers=[*DRIVERS]))
+def test_what_is_accepted_breaks_no_rule(question: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    facts, want = question
+    decision = resolve(facts, want)
+    assert decision.verdict in ("ok", "ok_with_warning", "reject")
+    if decision.verdict != "reject":
+        assert decision.torch and decision.variant
+        assert broken_rules(facts, decision.torch, decision.variant, want["libs"]) == []
+        assert want["torch"] in ("auto", decision.torch)
+        assert want["variant"] in ("auto", decision.variant)
+
+
+@settings(max_examples=400, deadline=None)
+@given(questions(drivers=[*DRIVERS]))
+def test_what_is_rejected_breaks_a_rule_and_auto_misses_nothing(
+    question: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    facts, want = question
+    decision = resolve(facts, want)
+    if decision.verdict != "reject":
+        return
+    assert decision.reason in REASONS and set(decision.also) <= set(REASONS) - {decision.reason}
+    assert decision.fix and any(line.startswith(f"{decision.reason}: ") for line in decision.explanation)
+    torches = TORCHES if want["torch"] == "auto" else [want["torch"]]
+    for torch in torches:
+        published = release_variants(torch, facts["arch"])
+        for variant in published if want["variant"] == "auto" else [want["variant"]]:
+            assert broken_rules(facts, torch, variant, want["libs"]), f"{torch}+{variant} would have done"
+
+
+def release_variants(torch: str, arch: str) -> list[str]:
+    release = next(row for row in data("torch")["releases"] if row["version"] == torch)
+    return list(release["variants"].get(arch, {}))
+
+
+@settings(max_examples=300, deadline=None)
+@given(questions(drivers=[None, *DRIVERS]))
+def test_every_alternative_is_itself_ok(question: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    facts, want = question
+    decision = resolve(facts, want)
+    assert len(decision.alternatives) <= 2
+    for alternative in decision.alternatives:
+        changed_facts, wish = with_changes(facts, want, alternative)
+        assert resolve(changed_facts, wish).verdict == "ok", alternative
+        assert broken_rules(changed_facts, wish["torch"], wish["variant"], wish["libs"]) == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(questions(drivers=[None]))
+def test_a_plan_names_a_driver_on_which_the_wish_works(question: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    facts, want = question
+    decision = resolve(facts, want)
+    if decision.verdict != "plan":
+        return
+    branch = next(row for row in data("drivers")["branches"] if str(row["branch"]) == decision.driver)
+    flavour = "open" if "nvidia_driver_flavour: open" in str(decision.fix) else "proprietary"
+    planned = {**facts, "driver": branch["last_known"], "kernel_module": flavour}
+    assert decision.torch and decision.variant
+    assert broken_rules(planned, decision.torch, decision.variant, want["libs"]) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(questions(drivers=[None, *DRIVERS]))
+def test_a_decision_is_plain_data_and_the_same_twice(question: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    first, second = resolve(*question), resolve(*question)
+    assert first == second
+    assert json.loads(json.dumps(first.as_dict())) == first.as_dict()
