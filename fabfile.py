@@ -82,6 +82,48 @@ def serve(
     sys.exit(run(Path(model) if model else None, host, port, device, Path(keys) if keys else None, CONSOLE))
 
 
+@task(
+    iterable=["gpu", "lib"],
+    help={
+        "facts": "YAML or JSON file with {facts, want} or {cases: [{id, facts, want}]}",
+        "gpu": "a GPU as nvidia-smi names it; repeat for several",
+        "driver": "installed driver version; leave out for a plan",
+        "module": "kernel modules: open or proprietary",
+        "os": "such as ubuntu-22.04",
+        "glibc": "if it is not the one of that system",
+        "arch": "x86_64 (default) or aarch64",
+        "python": "such as 3.12",
+        "compat": "installed cuda-compat package, such as cuda-compat-13-0",
+        "torch": "such as 2.9.1 (default: auto)",
+        "variant": "such as cu128, cpu, pypi (default: auto)",
+        "lib": "such as vllm=0.23.0; repeat for several",
+        "json": "print JSON",
+    },
+)
+def resolve(
+    _context: Context,
+    gpu: list[str],
+    lib: list[str],
+    facts: str | None = None,
+    driver: str | None = None,
+    module: str | None = None,
+    os: str | None = None,
+    glibc: str | None = None,
+    arch: str | None = None,
+    python: str | None = None,
+    compat: str | None = None,
+    torch: str | None = None,
+    variant: str | None = None,
+    json: bool = False,
+) -> None:
+    """Which driver, CUDA, PyTorch wheel and libraries run together on a host, and why."""
+    from ops.resolve import resolve as run
+
+    host = {"gpu": gpu, "driver": driver, "module": module, "os": os, "glibc": glibc, "arch": arch, "compat": compat}
+    wish = {"torch": torch, "variant": variant, "lib": lib}
+    sys.exit(run(Path(facts) if facts else None, {**host, **wish, "python": python}, json))
+
+
 @task(help={"all": "also the slow and destructive tests", "only": "run only stages with these names, comma separated"})
 def test(_context: Context, all: bool = False, only: str | None = None) -> None:
     """Prove every layer: lint, unit and app tests, then a server from bare to a chat answer."""
