@@ -14,9 +14,9 @@ from tests.site.conftest import CONSOLE, explain
 
 # The task of each role that works longest on a first run.
 MOMENTS = {
-    "conda: installing": "Install conda beside its final place",
-    "conda: making an environment": "Create the environment",
-    "torch": "Install the locked wheels",
+    "conda: installing": "Run the installer",
+    "conda: making an environment": "Make the prefix with conda",
+    "torch": "Install the locked wheels with uv",
     "model": "Copy the model",
     "inference": "Start the service",
 }
