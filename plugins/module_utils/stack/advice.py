@@ -22,7 +22,9 @@ def fix_for(tables: Tables, found: Assessment, alternatives: Sequence[Mapping[st
     if main.reason == "mixed_gpus":
         return _or("put these GPUs into different servers", instead)
     if main.reason in DRIVER_REASONS:
-        return _or(_driver_fix(tables, found), instead)
+        # An alternative on another driver or flavour says the same as the fix.
+        on_this_driver = alternatives and not {"driver", "kernel_module"} & set(alternatives[0])
+        return _or(_driver_fix(tables, found), instead if on_this_driver else "")
     if main.reason in ("forward_compat_refused", "compat_package_older_than_driver") and host.compat:
         return f"remove {host.compat.name} from the host and from LD_LIBRARY_PATH" + (
             f", then {instead}" if instead else ""

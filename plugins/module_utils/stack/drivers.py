@@ -27,7 +27,7 @@ class DriverNeeds:
         return bool(self.flavours) and (self.ceiling is None or self.floor.major <= self.ceiling)
 
     def __str__(self) -> str:
-        upper = f"to R{self.ceiling}" if self.ceiling else "or newer"
+        upper = f"to R{self.ceiling}" if self.ceiling else "and newer"
         return f"{self.floor} {upper}, {' or '.join(self.flavours) or 'no common'} modules"
 
 
@@ -90,18 +90,18 @@ def driver_finding(tables: Tables, host: Host) -> Finding:
     if not needs.possible:
         problems.append(Problem("mixed_gpus", f"no driver serves these GPUs together: {each_need(host.models)}"))
     if driver is None:
-        return Finding(f"driver: none; the GPUs need {needs}", tuple(problems))
+        return Finding(f"driver: none; the GPUs need drivers {needs}", tuple(problems))
     branch = tables.branch(driver)
     problems += [problem for gpu in host.models for problem in _gpu_problems(host, driver, branch, gpu)]
     api = f", CUDA {branch.cuda}" if branch else ""
     module = f" with the {host.kernel_module} modules" if host.kernel_module else ""
-    compared = f"driver: {driver} (R{driver.major}{api}){module}; the GPUs need {needs}"
+    compared = f"driver: {driver} (R{driver.major}{api}){module}; the GPUs need drivers {needs}"
     return Finding(compared, tuple(problems), tuple(_warnings(host, driver)), tuple(_doubts(host, driver)))
 
 
 def each_need(gpus: Iterable[Gpu]) -> str:
-    """'Tesla P40 needs 375 to R580, proprietary modules; NVIDIA B200 needs …'"""
-    return "; ".join(f"{gpu.names[0]} needs {driver_needs([gpu])}" for gpu in gpus)
+    """'Tesla P40 needs drivers 375 to R580, proprietary modules; NVIDIA B200 needs …'"""
+    return "; ".join(f"{gpu.names[0]} needs drivers {driver_needs([gpu])}" for gpu in gpus)
 
 
 def _gpu_problems(host: Host, driver: Version, branch: Branch | None, gpu: Gpu) -> Iterable[Problem]:

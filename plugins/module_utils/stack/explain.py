@@ -20,7 +20,8 @@ def lines(decision: Decision) -> list[str]:
     ]
     end = [f"fix: {decision.fix}"] if decision.fix else []
     if decision.alternatives:
-        end.append("works: " + "; ".join(map(alternative_text, decision.alternatives)))
+        label = "works" if decision.verdict == "reject" else "also works"
+        end.append(f"{label}: " + "; ".join(map(alternative_text, decision.alternatives)))
     if remarks:
         end.insert(0, "note: " + "; ".join(remarks))
     room = LINES - 1 - len(end)

@@ -144,8 +144,9 @@ def _capability_notes(
     floor, uncertain = next(iter(floors), (row.capability if row and row.capability else library.capability, False))
     if floor is None and row is None:
         # Of an unknown version, what every version needs.
-        known = [each.capability for each in (*library.limits, *library.rows) if not each.driver]
-        floor = min((each for each in known if each), default=None) if all(known) else None
+        limited = [limit for limit in library.limits if limit.capability]
+        every = [each.capability for each in limited or library.rows]
+        floor = min((each for each in every if each), default=None) if all(every) else None
     built = next((lowest for span, lowest in library.builds.get(host.arch, ()) if in_span(cuda.version, span)), None)
     if library.builds and built is None:
         yield f"uncertain: whether {name} has binaries for CUDA {cuda.version} on {host.arch}"
