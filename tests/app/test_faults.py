@@ -85,7 +85,7 @@ def test_a_killed_engine_fails_its_requests_and_comes_back(victim: ServerProcess
     client = victim.openai()
     hello: dict[str, Any] = {"model": "llama", "messages": [{"role": "user", "content": "hello"}], "temperature": 0}
     before = client.chat.completions.create(**hello).choices[0].message.content
-    engine = victim.engine_pids()[0]
+    engine = victim.engine_pid("endless")
     streams = Streams(victim, 3)
     with ThreadPoolExecutor(1) as pool:
         plain = pool.submit(lambda: victim.http().post(CHAT, json=endless()))
@@ -124,8 +124,7 @@ def test_the_official_client_sees_an_error_in_the_stream(victim: ServerProcess) 
     with pytest.raises(openai.APIError, match="ended unexpectedly"):
         for count, _ in enumerate(chunks):
             if count == 3:
-                for engine in victim.engine_pids():
-                    os.kill(engine, signal.SIGKILL)
+                os.kill(victim.engine_pid("endless"), signal.SIGKILL)
 
 
 def test_a_killed_front_takes_its_engines_along(victim: ServerProcess) -> None:

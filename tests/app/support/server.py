@@ -82,6 +82,10 @@ class ServerProcess:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [int(pid) for pid in children]
 
+    def engine_pid(self, model: str) -> int:
+        """The process that serves `model` now, or did last."""
+        return int([line["pid"] for line in self.events("engine ready") if line["model"] == model][-1])
+
     def stop(self) -> int:
         """End it, gently if it can; returns the exit status."""
         if self.process.poll() is None:

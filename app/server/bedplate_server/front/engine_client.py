@@ -51,6 +51,7 @@ class EngineClient:
         self._supervisor: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self._trouble: str | None = None
+        self._retired: ApiError | None = None
         self.info: Ready | None = None
         self.last_pass = 0.0
         self.proven = False
@@ -69,22 +70,25 @@ class EngineClient:
                 await self._supervisor
         self._end_all()
 
-    def retire(self) -> None:
-        """Let nobody wait for a starting engine any more."""
-        self._trouble = "the server is shutting down"
+    def retire(self, error: ApiError) -> None:
+        """Take nothing on any more, and end with `error` all that runs or waits."""
+        self._retired = error
         self._settled.set()
+        self._fail_jobs(error)
 
     async def ready(self, patience: float | None) -> Ready:
         """The model's facts, once the engine has started; ApiError 503 when it is in trouble or too slow."""
         try:
             async with asyncio.timeout(patience):
-                while self.info is None:
+                while self._retired is None:
+                    if self.info is not None:
+                        return self.info
                     if self._trouble is not None:
                         raise unavailable(f"The model is not available: {self._trouble}", "model_unavailable", 10)
                     await self._settled.wait()
+                raise self._retired
         except TimeoutError:
             raise unavailable("The model is still being loaded.", "model_loading", 10) from None
-        return self.info
 
     def generate(self, job: Job, prompt: list[int], max_tokens: int, sampling: protocol.Sampling) -> int:
         return self._submit(job, Generate(next(self._ids), prompt, max_tokens, sampling))
@@ -98,6 +102,8 @@ class EngineClient:
             self._writer.write(protocol.frame(Cancel(job_id)))
 
     def _submit(self, job: Job, message: Generate | Embed) -> int:
+        if self._retired is not None:
+            raise self._retired
         if self._writer is None or self.info is None:
             raise engine_failed("The inference engine ended unexpectedly; it is being restarted.")
         self._jobs[message.id] = job
@@ -185,9 +191,13 @@ class EngineClient:
 
     def _end_all(self) -> None:
         self.info, self.proven = None, False
-        self._settled.clear()
-        orphans, self._jobs = self._jobs, {}
-        if orphans:
-            log.error("requests lost with their engine", model=self._load.name, jobs=len(orphans))
-        for job in orphans.values():
-            job.failed(engine_failed("The inference engine ended unexpectedly; please try again."))
+        if self._retired is None:
+            self._settled.clear()
+        if self._jobs:
+            log.error("requests lost with their engine", model=self._load.name, jobs=len(self._jobs))
+        self._fail_jobs(engine_failed("The inference engine ended unexpectedly; please try again."))
+
+    def _fail_jobs(self, error: ApiError) -> None:
+        jobs, self._jobs = self._jobs, {}
+        for job in jobs.values():
+            job.failed(error)

@@ -54,7 +54,7 @@ class Generation:
         sampling: Sampling,
         choices: int,
         text: Callable[[], TextStream],
-        on_close: Callable[[Generation], None],
+        on_close: Callable[[], None],
     ) -> None:
         self.prompt_tokens = len(prompt)
         self.completion_tokens = 0
@@ -108,17 +108,13 @@ class Generation:
                 reasons[index] = reason
         return [Piece(index, text, reasons.get(index)) for index, text in texts.items()]
 
-    def fail(self, error: ApiError) -> None:
-        """End the answer with `error` (the service is going down)."""
-        self._events.put_nowait(error)
-
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
         for choice in self._choices:
             self._engine.cancel(choice.job_id)
-        self._on_close(self)
+        self._on_close()
 
     def _take(self, choice: _Choice, token: int, finish: str | None) -> tuple[str, str | None]:
         self.completion_tokens += 1

@@ -36,14 +36,15 @@ log = structlog.get_logger(__name__)
 _PROOF_PATIENCE = 5.0
 # A first token can take long on a cold GPU; a probe gets less.
 _FIRST_TOKEN_PATIENCE = 300.0
-# Settings of generation_config.json that change what model.generate returns and are not applied here.
-_UNAPPLIED = {
-    "repetition_penalty",
-    "no_repeat_ngram_size",
-    "min_p",
-    "typical_p",
-    "suppress_tokens",
-    "bad_words_ids",
+# Settings of generation_config.json that change what model.generate returns and are not applied here, unless they have
+# these values.
+_UNAPPLIED: dict[str, Any] = {
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_p": None,
+    "typical_p": 1.0,
+    "suppress_tokens": None,
+    "bad_words_ids": None,
 }
 Vectors = npt.NDArray[np.float32]
 
@@ -80,13 +81,13 @@ class ModelService:
         self.engine = EngineClient(self._load, refused)
         self._refused = refused
         self._taken = 0
-        self._running: set[Generation] = set()
         self._proof: asyncio.Task[Any] | None = None
 
     def start(self) -> None:
         """Load tokenizer and model, each beside the event loop; requests that come meanwhile wait."""
-        for name in sorted(_UNAPPLIED & self._defaults.keys()):
-            log.warning("generation_config.json setting is not applied", model=self.name, setting=name)
+        for setting, neutral in _UNAPPLIED.items():
+            if self._defaults.get(setting) not in (None, neutral):
+                log.warning("generation_config.json asks for what is not done", model=self.name, setting=setting)
         self.engine.start()
         self._codec = asyncio.ensure_future(self._in_thread(TextCodec, self.checkpoint.path))
         self._codec.add_done_callback(self._codec_loaded)
@@ -102,9 +103,7 @@ class ModelService:
 
     def abort(self) -> None:
         """Fail everything that still runs or waits: the service is going down."""
-        self.engine.retire()
-        for generation in list(self._running):
-            generation.fail(_shutting_down())
+        self.engine.retire(unavailable("The server is shutting down; please try again.", "server_shutting_down", 2))
 
     async def generate(self, request: ChatRequest) -> Generation:
         """Take the request on. ApiError 429 with a full queue, 400 if it does not fit the model, 503."""
@@ -142,11 +141,10 @@ class ModelService:
             await asyncio.sleep(1)
 
     async def prove(self, max_age: float, patience: float = _PROOF_PATIENCE) -> str | None:
-        """Why the model is not ready, or None: its engine made a token (a vector) and a pass within `max_age`
-        s.
+        """Why the model is not ready; None if it has made a token (or vector), and its last pass is `max_age` s old.
 
-        Makes one if the last pass is older, past the front's queue: a full queue is not unreadiness. All who
-        ask meanwhile wait for the same one.
+        Makes one if the last pass is older, past the front's queue: a full queue is not unreadiness. All who ask
+        meanwhile wait for the same one.
         """
         if self._lively(max_age):
             return None
@@ -154,11 +152,12 @@ class ModelService:
             return "is not loaded"
         if self._proof is None or self._proof.done():
             self._proof = asyncio.create_task(self._engine_result(self._smallest_job))
-        proof = self._proof
-        await asyncio.wait({proof}, timeout=patience)
-        if proof.done() and not proof.cancelled() and proof.exception() is not None:
-            return "failed to generate"
-        return None if self._lively(max_age) else f"generated nothing for {patience:.0f} s"
+            # Its failure shows below; asyncio is not to report it as one that nobody looked at.
+            self._proof.add_done_callback(lambda proof: proof.cancelled() or proof.exception())
+        await asyncio.wait({proof := self._proof}, timeout=patience)
+        if self._lively(max_age):
+            return None
+        return "failed to generate" if proof.done() else f"generated nothing for {patience:.0f} s"
 
     def _lively(self, max_age: float) -> bool:
         return self.engine.proven and time.monotonic() - self.engine.last_pass <= max_age
@@ -201,11 +200,10 @@ class ModelService:
         return request.token_limit
 
     def _begin(self, prompt: list[int], max_tokens: int, request: ChatRequest, codec: TextCodec) -> Generation:
-        def release(generation: Generation) -> None:
-            self._running.discard(generation)
+        def release() -> None:
             self._taken -= request.n
 
-        generation = Generation(
+        return Generation(
             self.engine,
             prompt,
             max_tokens,
@@ -214,8 +212,6 @@ class ModelService:
             lambda: TextStream(codec.tokenizer, request.stop),
             release,
         )
-        self._running.add(generation)
-        return generation
 
     def _sampling(self, request: ChatRequest) -> Sampling:
         """What the request says, else the model's own generation_config.json, else OpenAI's defaults."""
@@ -269,7 +265,3 @@ def _check_tokens(tokens: list[int], facts: Ready, param: str) -> None:
         raise context_length_exceeded(facts.context_length, len(tokens), 0, param)
     if max(tokens) >= facts.vocabulary:
         raise bad_request(f"Token {max(tokens)} is outside the vocabulary of {facts.vocabulary} tokens.", param)
-
-
-def _shutting_down() -> ApiError:
-    return unavailable("The server is shutting down; please try again.", "server_shutting_down", 2)
