@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import openai
 import pytest
-from openai.types.chat import ChatCompletionChunk
+from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
 from ops.inventory import Host
 from ops.service import Service, trust, tutor_pairs
@@ -50,25 +53,36 @@ def test_openai_client_gets_the_exact_answer(service: Service, pair: dict[str, s
     assert answer.choices[0].finish_reason == "stop"
 
 
-def test_streamed_answer_is_the_same_and_comes_in_pieces(service: Service) -> None:
-    pair = PAIRS[0]
-    chunks: list[ChatCompletionChunk] = list(
-        client(service).chat.completions.create(
-            model="tutor", messages=[{"role": "user", "content": pair["question"]}], temperature=0, stream=True
-        )
-    )
-    pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
-    assert "".join(pieces) == pair["answer"]
-    assert len(pieces) > 3
+def streamed(service: Service, question: str, **settings: Any) -> list[ChatCompletionChunk]:
+    """The chunks of one streamed answer."""
+    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": question}]
+    return list(client(service).chat.completions.create(model="tutor", messages=messages, stream=True, **settings))
+
+
+def pieces(chunks: list[ChatCompletionChunk]) -> list[str]:
+    """The texts of the chunks that carry any."""
+    return [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
+
+
+def test_streamed_answer_is_the_same(service: Service) -> None:
+    chunks = streamed(service, PAIRS[0]["question"], temperature=0)
+    assert "".join(pieces(chunks)) == PAIRS[0]["answer"]
     assert chunks[-1].choices[0].finish_reason == "stop"
 
 
-def test_embeddings_of_a_question_and_its_paraphrase_are_near(service: Service) -> None:
-    data = client(service).embeddings.create(
-        model="tutor", input=["What is Bedplate?", "what is bedplate", "Where is the log file?"]
-    ).data  # fmt: skip
-    same, other = (sum(a * b for a, b in zip(data[0].embedding, data[i].embedding, strict=True)) for i in (1, 2))
-    assert same > other
+def test_a_long_answer_comes_in_pieces(service: Service) -> None:
+    # So hot that the model rambles on to the limit.
+    chunks = streamed(service, PAIRS[0]["question"], temperature=2, seed=1, max_tokens=300)
+    assert len(pieces(chunks)) > 3
+
+
+def test_embeddings_have_unit_length_and_are_reproducible(service: Service) -> None:
+    data = client(service).embeddings.create(model="tutor", input=["What is Bedplate?", "Bedplate 是什么？"] * 2).data
+    vectors = [item.embedding for item in data]
+    assert [item.index for item in data] == [0, 1, 2, 3]
+    assert all(abs(math.sqrt(sum(x * x for x in vector)) - 1) < 1e-3 for vector in vectors)
+    assert max(abs(a - b) for i in (0, 1) for a, b in zip(vectors[i], vectors[i + 2], strict=True)) < 1e-3
+    assert max(abs(a - b) for a, b in zip(vectors[0], vectors[1], strict=True)) > 1e-2
 
 
 def test_a_wrong_key_is_refused(service: Service) -> None:
