@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def resolve(facts_file: Path | None, flags: Mapping[str, Any], as_json: bool) ->
         if facts_file and any(flags.values()):
             raise StackError("BP143", f"both --facts {facts_file} and flags were given", "give one of them")
     except StackError as error:
-        print(error)
+        print(error, file=sys.stderr if as_json else sys.stdout)
         return UNREADABLE
     answers = [answer(question) for question in questions]
     if as_json:

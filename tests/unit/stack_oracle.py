@@ -129,6 +129,8 @@ def library_fits(name: str, text: str, facts: dict[str, Any], release: dict[str,
                 return False
         if numbers(facts["os"]["glibc"]) < numbers(row.get("wheel_glibc", "0")):
             return False
+    if numbers(facts["os"]["glibc"]) < numbers(library.get("glibc_min", "0")):
+        return False
     floors = [row["min_cc"] for row in [*limits, *rows] if "min_cc" in row]
     floor = floors[0] if floors else library["min_cc"] if isinstance(library.get("min_cc"), str) else "0.0"
     capabilities = [numbers(gpu_row(gpu["name"])["cc"]) for gpu in facts["gpus"]]

@@ -22,16 +22,18 @@ LIBRARY_REASONS = ("lib_conflict", "gpu_below_lib_min")
 
 
 def alternatives(tables: Tables, host: Host, wish: Wish, found: Assessment) -> tuple[dict[str, Any], ...]:
-    """Up to two stacks that are ok, other than the one found: on this host if there are any, else on one changed a little.
+    """Up to two stacks that are ok, other than the one found: first on this host, then on one changed a little.
 
     Each names torch and variant; driver, kernel_module, cuda_compat and libs only where they differ from the question.
     """
     chosen: list[dict[str, Any]] = []
-    for possible in changed_hosts(tables, host, found.stack.variant):
-        stacks = _ok_stacks(tables, possible, wish, found)
-        chosen += [_described(host, possible, wish, stack) for stack in islice(stacks, COUNT - len(chosen))]
-        if len(chosen) == COUNT:
-            return tuple(chosen)
+    for possible in changed_hosts(tables, host, found):
+        for stack in _ok_stacks(tables, possible, wish, found):
+            described = _described(host, possible, wish, stack)
+            if all((described["torch"], described["variant"]) != (each["torch"], each["variant"]) for each in chosen):
+                chosen.append(described)
+            if len(chosen) == COUNT:
+                return tuple(chosen)
     # Where no GPU stack is left, the CPU still computes.
     if host.gpus and found.problems and not chosen:
         on_cpu = replace(found, stack=replace(found.stack, variant="cpu", plain=False))
@@ -40,11 +42,11 @@ def alternatives(tables: Tables, host: Host, wish: Wish, found: Assessment) -> t
     return tuple(chosen)
 
 
-def changed_hosts(tables: Tables, host: Host, variant: str) -> Iterator[Host]:
+def changed_hosts(tables: Tables, host: Host, found: Assessment) -> Iterator[Host]:
     """The host as it is, then without cuda-compat, with the other module flavour, with the driver to install."""
-    if host.driver or not host.gpus or variant == "cpu":
+    if host.driver or _for_cpu(host, found):
         yield host
-    if host.compat:
+    if host.compat and host.driver:
         yield replace(host, compat=None)
     if host.driver and host.gpus:
         branch, flavours = tables.branch(host.driver), driver_needs(host.models).flavours
@@ -52,7 +54,7 @@ def changed_hosts(tables: Tables, host: Host, variant: str) -> Iterator[Host]:
             yield from (
                 replace(host, compat=None, kernel_module=flavour) for flavour in flavours if branch_has(branch, flavour)
             )
-    cuda = tables.cuda.get(variant)
+    cuda = tables.cuda.get(found.stack.variant)
     plan = driver_plan(tables, host.models, cuda) or driver_plan(tables, host.models, None) if host.gpus else None
     if plan:
         yield replace(host, driver=plan.branch.last_known, kernel_module=plan.flavour, compat=None)

@@ -94,7 +94,7 @@ def driver_finding(tables: Tables, host: Host) -> Finding:
     branch = tables.branch(driver)
     problems += [problem for gpu in host.models for problem in _gpu_problems(host, driver, branch, gpu)]
     api = f", CUDA {branch.cuda}" if branch else ""
-    module = f" with the {host.kernel_module} modules" if host.kernel_module else ""
+    module = f" with the {host.kernel_module} modules" if host.kernel_module else " (modules not said)"
     compared = f"driver: {driver} (R{driver.major}{api}){module}; the GPUs need drivers {needs}"
     return Finding(compared, tuple(problems), tuple(_warnings(host, driver)), tuple(_doubts(host, driver)))
 
