@@ -44,6 +44,7 @@ def test_versions_compare_field_by_field(lower: str, higher: str) -> None:
     [
         ("4.30.2", "4.28 … 4.30", True), ("4.31.0", "4.28 … 4.30", False), ("4.37.1", "4.37", True), ("1.0.9", "1.0.x", True),
         ("1.1.0", "1.0.x", False), ("0.20.0", "0.20 …", True), ("0.19.9", "0.20 …", False), ("0.6.3", "0.5.5 … 0.6.3", True),
+        ("0.20", "0.20.0 … 0.20.2", True),
     ],
 )  # fmt: skip
 def test_spans_include_both_ends_as_far_as_they_are_written(text: str, span: str, inside: bool) -> None:

@@ -12,7 +12,7 @@ from .gpus import gpu_named, gpu_of_capability, gpu_with_pci_id, nearest_names
 from .tables import Capability, CompatPackage, Gpu, Tables
 from .versions import Version, version
 
-_ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64", "sbsa": "aarch64"}
+_ARCHITECTURES = {"amd64": "x86_64", "x86-64": "x86_64", "arm64": "aarch64", "sbsa": "aarch64"}
 _COMPAT = re.compile(r"(?:cuda-compat-)?(?P<major>\d{2})[.-](?P<minor>\d)(?:\D+(?P<libs>\d{3}\.[\d.]+))?$")
 
 
@@ -52,7 +52,7 @@ def host_of(tables: Tables, facts: Mapping[str, Any]) -> Host:
     gpus = tuple(_gpu(tables, entry, doubts) for entry in facts.get("gpus") or [])
     driver = _driver(tables, facts.get("driver"), doubts)
     os_name, glibc = _os(tables, facts.get("os"), doubts)
-    module = facts.get("kernel_module") or None
+    module = _text("kernel_module", facts.get("kernel_module"))
     if module not in ("open", "proprietary", None):
         raise _unreadable("kernel_module", module, "open, proprietary or null")
     return Host(
@@ -227,7 +227,7 @@ def _version(name: str, value: Any, wanted: str) -> Version | None:
 
 
 def _text(name: str, value: Any) -> str | None:
-    if value is None or value == "":
+    if value is None or str(value).strip().lower() in ("", "none", "null"):
         return None
     if isinstance(value, float):
         # YAML reads an unquoted 3.10 as 3.1; there never was a Python 3.1 with wheels.

@@ -10,7 +10,9 @@ from .stacks import Stack
 from .tables import Capability, Cuda, Library, LibraryRow, Release, Tables
 from .versions import Version, in_span, satisfies, version
 
-Note = Problem | str  # a problem, or a warning in words
+# Released together with a torch.
+COMPANIONS = ("torchvision", "torchaudio", "triton")
+Note = Problem | str  # a problem, a warning in words, or a doubt: "uncertain: …"
 
 
 def libraries_finding(tables: Tables, host: Host, stack: Stack, release: Release) -> Finding:
@@ -18,7 +20,7 @@ def libraries_finding(tables: Tables, host: Host, stack: Stack, release: Release
     cuda = tables.cuda.get(stack.variant)
     notes: list[Note] = []
     for name, wanted in stack.libs.items():
-        if name in release.companions or name in ("torchvision", "torchaudio", "triton"):
+        if name in COMPANIONS:
             notes += _companion_notes(tables, host, stack, release, name, wanted)
         elif name in tables.libraries:
             notes += _library_notes(host, stack, release, cuda, tables.libraries[name], wanted)

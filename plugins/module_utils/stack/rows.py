@@ -138,15 +138,15 @@ def release(row: Row) -> Release:
 def library(item: tuple[str, Row]) -> Library:
     """libs.yml libs. A min_cc that is a list of spans, and driver floors, become `limits`."""
     name, data = item
-    floor = data.get("min_cc")
+    floor, uncertain = data.get("min_cc"), bool(data.get("uncertain", False))
     limits = [*(floor if isinstance(floor, list) else []), *data.get("driver_floor", [])]
     builds: dict[str, list[tuple[str, Capability]]] = {}
     for build in data.get("cuda_builds", []):
         builds.setdefault(build["arch"], []).append((build["cuda"], capability(build["lowest"])))
     return Library(
         name=name,
-        rows=tuple(map(_library_row, data.get("rows", []))),
-        limits=tuple(map(_library_row, limits)),
+        rows=tuple(_library_row(row, uncertain) for row in data.get("rows", [])),
+        limits=tuple(_library_row(row, uncertain) for row in limits),
         capability=capability(floor) if isinstance(floor, str) else None,
         glibc=version(data["glibc_min"]) if "glibc_min" in data else None,
         needs_cuda=bool(data.get("needs_cuda", False)),
@@ -162,7 +162,7 @@ def glibc_of_os(item: tuple[str, dict[str, str]]) -> tuple[str, dict[str, Versio
     return name, {release: version(text) for release, text in releases.items()}
 
 
-def _library_row(row: Row) -> LibraryRow:
+def _library_row(row: Row, uncertain: bool) -> LibraryRow:
     return LibraryRow(
         span=row["versions"],
         torch=row.get("torch", "any"),
@@ -176,7 +176,7 @@ def _library_row(row: Row) -> LibraryRow:
         driver=version(row["min_driver"]) if "min_driver" in row else None,
         cuda_major=row.get("cuda_major"),
         other_build=row.get("other_build"),
-        uncertain=bool(row.get("uncertain", False)),
+        uncertain=bool(row.get("uncertain", uncertain)),
         note=row.get("note"),
     )
 

@@ -65,9 +65,14 @@ def in_span(wanted: Version, span: str) -> bool:
     """
     if "…" not in span:
         series = _prefix(span)
-        return wanted.parts[: len(series)] == series
+        return _as_long(wanted, series) == series
     low, high = (_prefix(end) for end in span.split("…"))
-    return wanted.parts[: len(low)] >= low and (not high or wanted.parts[: len(high)] <= high)
+    return _as_long(wanted, low) >= low and (not high or _as_long(wanted, high) <= high)
+
+
+def _as_long(wanted: Version, limit: Parts) -> Parts:
+    """As many fields of a version as a limit has: 0.20 is 0.20.0."""
+    return (*wanted.parts, *(0 for _ in limit))[: len(limit)]
 
 
 def span_ends(span: str) -> tuple[str, str]:
