@@ -41,7 +41,9 @@ def key_problems(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     fix = "correct inference_api_keys; a fresh key: echo bp-$(openssl rand -hex 4)-$(openssl rand -hex 32)"
     problems = []
     for number, (entry, stored) in enumerate(zip(entries, stored_keys(entries), strict=True)):
-        whole = f"bp-, 8 hexadecimal digits, -, 64 hexadecimal digits (or id and sha256 of such a key) in entry {number}"
+        whole = (
+            f"bp-, 8 hexadecimal digits, -, 64 hexadecimal digits (or id and sha256 of such a key) in entry {number}"
+        )
         if not (_ID.fullmatch(stored["id"]) and _DIGEST.fullmatch(stored["sha256"])):
             found = "another form" if entry.get("key") else f"the keys {', '.join(sorted(entry))}"
             problems.append(refusal("BP602", f"API key {stored['name']!r}", found, whole, fix))

@@ -73,7 +73,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     table = config.stash.get(TABLE, {})
     if not table:
         return
-    layers = list(dict.fromkeys(layer for row in table.values() for layer in row))
+    numbers = {layer_of(path): int(path.stem.split("_")[1]) for path in Path(__file__).parent.glob("test_*.py")}
+    layers = sorted({layer for row in table.values() for layer in row}, key=numbers.__getitem__)
     width = max(len(name) for name in table)
     terminalreporter.section("hosts and layers")
     terminalreporter.write_line(" " * width + "  " + "  ".join(layers))

@@ -56,7 +56,8 @@ def test_every_layer_role_exists() -> None:
 def test_argument_specs_are_the_defaults(role: str) -> None:
     defaults, options = defaults_of(role), options_of(role)
     required = {name for name, option in options.items() if option.get("required")}
-    assert set(defaults) == set(options) - required
+    public = {name for name in defaults if not name.startswith("__")}
+    assert public == set(options) - required
     for name, option in options.items():
         assert option.get("description"), f"{name} has no description"
         if "default" in option:
