@@ -37,7 +37,7 @@ def role_options(roles_path: Path) -> dict[str, dict[str, dict[str, Any]]]:
 def unknown_names(names: list[str], options: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Refusals for names that begin like a role's variables but are none: most likely misspelt."""
     known = {name for role in options.values() for name in role}
-    prefixes = tuple(f"{role}_" for role in options) + ("bedplate_",)
+    prefixes = (*(f"{role}_" for role in options), "bedplate_")
     for name in names:
         if name.startswith(prefixes) and name not in known | RUN_FACTS:
             near = difflib.get_close_matches(name, known, n=1)

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: The Bedplate developers
 # SPDX-License-Identifier: Apache-2.0
-"""Keep the receipt: what was decided and installed on this host, read back as ansible_local.bedplate."""
+"""Keep the receipt, what was decided and installed on this host, read back as ansible_local.bedplate."""
 
 from __future__ import annotations
 
