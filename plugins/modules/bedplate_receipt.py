@@ -32,7 +32,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 receipt:
-  description: The whole receipt as it is (in check mode: as it would be).
+  description: The whole receipt as it is, or in check mode as it would be.
   returned: always
   type: dict
 """
