@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 from ops.inventory import Host
@@ -44,8 +45,8 @@ def state_of(host: Host) -> list[str]:
     return text.replace(host.address, "ADDRESS").replace(host.name, "NAME").splitlines()
 
 
-def kill_site_at(limit: str, task: str) -> bool:
-    """Run site.yml on one host and kill -9 the whole of ansible-playbook as soon as it begins the task; True if it got there."""
+def kill_site_at(limit: str, task: str, seconds: float) -> bool:
+    """Run site.yml on one host and kill -9 the whole of ansible-playbook that long after the task began; True if it got there."""
     environment = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.jsonl", "PYTHONUNBUFFERED": "1"}
     argv = [str(VENV_BIN / "ansible-playbook"), "site.yml", "-i", str(INVENTORY), "--limit", limit]
     with subprocess.Popen(
@@ -62,8 +63,7 @@ def kill_site_at(limit: str, task: str) -> bool:
             if line.startswith("{"):
                 event = json.loads(line)
                 if event["_event"] == "v2_playbook_on_task_start" and event["task"]["name"].endswith(task):
-                    # Long enough that the task has begun its work on the server.
-                    subprocess.run(["sleep", "1.5"], check=True)
+                    time.sleep(seconds)
                     os.killpg(process.pid, signal.SIGKILL)
                     return True
     return False
