@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -18,15 +19,19 @@ ROOT = Path(__file__).resolve().parents[2]
 INVENTORY = WORK / "faults" / "inventory"
 SANDBOX = {"sandbox_inventory": str(INVENTORY), "sandbox_prefix": "fault", "sandbox_first_address": 71}
 
-# Everything Bedplate put on a server, as `type mode path -> content hash or link target`. Left out: caches, the package caches of conda
-# and uv, bytecode, and what is random on every server (the TLS key pair).
+# Everything Bedplate put on a server, as `type mode path -> link target`, and the content of what it wrote or copied, with the
+# host's own name and address made neutral. Left out: caches, the package caches of conda and uv, bytecode, and what is random on
+# every server (the TLS key pair, the times in manifests).
 STATE = r"""
-sudo find /opt/bedplate /etc/bedplate /etc/nginx/conf.d /etc/systemd/system /etc/ansible/facts.d \
+find /opt/bedplate /etc/bedplate /etc/nginx/conf.d /etc/systemd/system /etc/ansible/facts.d \
   \( -path '*/pkgs' -o -path '*/uv-cache' -o -path '*/cache' -o -name __pycache__ -o -path /etc/bedplate/tls \) -prune -o \
   \( -name history -path '*/conda-meta/*' \) -prune -o -printf '%y %m %p %l\n' | sort
-sudo find /etc/bedplate /etc/nginx/conf.d /etc/systemd/system /opt/bedplate/models /opt/bedplate/releases /opt/bedplate/web \
-  -path /etc/bedplate/tls -prune -o -name __pycache__ -prune -o -type f -print0 | sort -z | xargs -0 sudo sha256sum
-cat /etc/ansible/facts.d/bedplate.fact | grep -v fingerprint
+find /etc/bedplate /etc/nginx/conf.d /etc/systemd/system /opt/bedplate/models /opt/bedplate/releases /opt/bedplate/web \
+  -path /etc/bedplate/tls -prune -o -name __pycache__ -prune -o -type f -print | sort |
+  while read -r file; do
+    printf '%s %s\n' "$(sed 's/ADDRESS_OF_HOST/ADDRESS/g; s/NAME_OF_HOST/NAME/g; s/"mtime_ns": [0-9]*//' "$file" | sha256sum | cut -c1-64)" "$file"
+  done
+grep -v fingerprint /etc/ansible/facts.d/bedplate.fact | sed 's/ADDRESS_OF_HOST/ADDRESS/g; s/NAME_OF_HOST/NAME/g'
 systemctl is-active nginx bedplate-inference.socket bedplate-inference.service
 """
 
@@ -39,10 +44,12 @@ def sandbox(servers: int, state: str = "present") -> Outcome:
 
 
 def state_of(host: Host) -> list[str]:
-    """What Bedplate put on the host, line by line, with the host's own name and address made neutral."""
+    """What Bedplate put on the host, line by line."""
+    script = STATE.replace("ADDRESS_OF_HOST", host.address.replace(".", r"\.")).replace("NAME_OF_HOST", host.name)
     with host.connection() as connection:
-        text = str(connection.run(STATE, hide=True, warn=True).stdout)
-    return text.replace(host.address, "ADDRESS").replace(host.name, "NAME").splitlines()
+        return str(
+            connection.run("sudo sh -s", in_stream=io.StringIO(script), hide=True, timeout=120).stdout
+        ).splitlines()
 
 
 def kill_site_at(limit: str, task: str, seconds: float) -> bool:
