@@ -11,3 +11,8 @@ LOGS = WORK / "logs"
 REPORTS = WORK / "reports"
 SANDBOX_INVENTORY = ROOT / "inventory" / "sandbox"
 TUTOR = ROOT / "app" / "models" / "tutor"
+
+
+def short(path: Path) -> Path:
+    """The path as a person in this checkout would type it."""
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path

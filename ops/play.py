@@ -159,7 +159,9 @@ class Progress:
     def _print_roles(self, until: int) -> None:
         for layer, role, tasks in list(self.run.by_role())[self.printed : until]:
             self.printed += 1
-            if role not in ("bedplate_defaults", layer):
+            changed = any("changed" in task.results.values() for task in tasks)
+            # A layer's own few tasks are worth a line only when they did something.
+            if role != "bedplate_defaults" and (role != layer or changed):
                 self.console.print(role_line(layer, role, tasks), highlight=False)
 
 
@@ -172,7 +174,8 @@ def role_line(layer: str, role: str, tasks: list[Task]) -> str:
             changes[host] = changes.get(host, 0) + (result == "changed")
     said = ", ".join(f"{host}: {count} changed" for host, count in changes.items() if count) or "nothing to do"
     seconds = sum(task.seconds for task in tasks)
-    return f" {'✗' if failed else '✔'} {layer + ' / ' + role:<32} {clock(seconds):>6}  {said}"
+    name = role if role == layer else f"{layer} / {role}"
+    return f" {'✗' if failed else '✔'} {name:<32} {clock(seconds):>6}  {said}"
 
 
 def clock(seconds: float) -> str:

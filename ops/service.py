@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ops.inventory import Host
-from ops.paths import TUTOR
+from ops.paths import TUTOR, short
 
 RECEIPT = "/etc/ansible/facts.d/bedplate.fact"
 
@@ -59,7 +59,7 @@ class Service:
         """The same call as a line to paste into a shell; the key is read from its file."""
         body = json.dumps({"model": model, "messages": [{"role": "user", "content": question}]})
         return (
-            f'curl --cacert {self.certificate} -H "Authorization: Bearer $(cat {self.certificate.parent / "api_key"})" '
+            f'curl --cacert {short(self.certificate)} -H "Authorization: Bearer $(cat {short(self.certificate.parent / "api_key")})" '
             f"-H 'Content-Type: application/json' -d '{body}' {self.base_url}/v1/chat/completions"
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ops.inventory import InventoryError, hosts
-from ops.paths import ROOT, SANDBOX_INVENTORY
+from ops.paths import ROOT, SANDBOX_INVENTORY, short
 from ops.play import clock, play, print_failures
 from ops.service import ServiceError, first_question, service_of
 
@@ -43,7 +43,7 @@ def up(inventory: Path | None, servers: int, console: Console) -> int:
     except InventoryError as error:
         console.print(str(error), highlight=False)
         return 2
-    shown = inventory.relative_to(ROOT) if inventory.is_relative_to(ROOT) else inventory
+    shown = short(inventory)
     console.print(f"Provisioning {', '.join(host.name for host in targets)} with site.yml", highlight=False)
     outcome = play("site.yml", inventory, console)
     if not outcome.ok:
@@ -59,7 +59,7 @@ def up(inventory: Path | None, servers: int, console: Console) -> int:
             question = first_question()
             model, answer = service.chat(question)
             console.print(f"\n{host.name}     {service.base_url}", highlight=False)
-            console.print(f"API key  cat {(secrets / 'api_key')}", highlight=False)
+            console.print(f"API key  cat {short(secrets / 'api_key')}", highlight=False)
             console.print(f"try      {service.curl(question, model)}", highlight=False, soft_wrap=True, markup=False)
             console.print(f"{model} was asked: {question}\nand said: {answer}", highlight=False, markup=False)
     except ServiceError as error:
