@@ -5,7 +5,7 @@ set -eu
 cd /tmp
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -q
-apt-get install -q -y --no-install-recommends nginx openssl rsync ca-certificates bzip2
+apt-get install -q -y --no-install-recommends nginx openssl rsync bzip2
 python3 -c 'import sys, urllib.request; urllib.request.urlretrieve(sys.argv[1], "installer.sh")' "$INSTALLER_URL"
 echo "$INSTALLER_SHA256  installer.sh" | sha256sum --check
 sh installer.sh -b -p /opt/raw/conda

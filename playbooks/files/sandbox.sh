@@ -88,7 +88,11 @@ prepare() {
   echo "$name" >"$upper/etc/hostname"
   printf '127.0.0.1 localhost\n127.0.1.1 %s\n' "$name" >"$upper/etc/hosts"
   cp -L /etc/resolv.conf "$upper/etc/resolv.conf"
+  # The certificates this machine trusts: the bundle, and those of its own that a later update of the bundle must keep.
   cp /etc/ssl/certs/ca-certificates.crt "$upper/etc/ssl/certs/ca-certificates.crt"
+  if [ -d /usr/local/share/ca-certificates ]; then
+    mkdir -p "$upper/usr/local/share" && cp -rL /usr/local/share/ca-certificates "$upper/usr/local/share/"
+  fi
   pip_conf >"$upper/etc/pip.conf"
   if [ "$(. /etc/os-release; echo "${VERSION_CODENAME:-}")" = "$suite" ]; then
     rm -rf "$upper/etc/apt/sources.list.d"
