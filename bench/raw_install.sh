@@ -12,7 +12,7 @@ sh installer.sh -b -p /opt/raw/conda
 /opt/raw/conda/bin/conda create -y -q -p /opt/raw/env --override-channels -c "$CHANNEL" python=3.11 pip
 /opt/raw/env/bin/python -m pip install -q --no-compile --require-hashes -r uv.txt
 # uv does not read pip's configuration.
-setting() { /opt/raw/env/bin/python -m pip config get "global.$1" 2>/dev/null || :; }
+setting() { sed -n "s/^$1 *= *//p" /etc/pip.conf 2>/dev/null || :; }
 arguments=
 for folder in $(setting find-links); do arguments="$arguments --find-links $folder"; done
 for index in $(setting extra-index-url); do arguments="$arguments --extra-index-url $index"; done
