@@ -72,6 +72,12 @@ def test_role_readme_has_the_generated_table(role: str) -> None:
     assert table_of(ROOT / "roles" / role) in text, "run: .venv/bin/python -m ops.role_docs"
 
 
+def test_example_inventory_lists_every_variable() -> None:
+    from ops.role_docs import EXAMPLE, example_variables
+
+    assert EXAMPLE.read_text(encoding="utf-8") == example_variables(), "run: .venv/bin/python -m ops.role_docs"
+
+
 def test_every_refusal_code_is_explained() -> None:
     catalogue = set(
         re.findall(r"^## (BP\d{3})\b", (ROOT / "docs" / "errors.md").read_text(encoding="utf-8"), re.MULTILINE)
