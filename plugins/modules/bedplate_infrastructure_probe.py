@@ -47,17 +47,16 @@ probe:
     listeners: [{port: 443, process: nginx}]
 """
 
-import os
 import re
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.bedplate.hostfacts import free_bytes, read_text
+from ansible.module_utils.bedplate.listeners import listeners
 
 NVIDIA_VENDOR = "0x10de"
 # PCI base class 03: display controllers; 0302 is a 3D controller, what data-centre GPUs call themselves.
 DISPLAY_CLASS = "0x03"
-TCP_LISTEN = "0A"
 
 
 def memory_bytes(proc):
@@ -83,32 +82,6 @@ def nvidia_module(proc):
     if not found:
         return None
     return {"version": found[1], "flavour": "open" if "Open Kernel Module" in text else "proprietary"}
-
-
-def socket_owners(proc):
-    """Process name by socket inode, for the processes this user may look into."""
-    owners = {}
-    for process in proc.glob("[0-9]*"):
-        try:
-            targets = [os.readlink(link) for link in (process / "fd").iterdir()]
-        except OSError:
-            continue
-        for target in targets:
-            if target.startswith("socket:["):
-                owners[target[8:-1]] = (read_text(process / "comm") or "").strip()
-    return owners
-
-
-def listeners(proc):
-    """TCP ports something listens on: [{port, process}]; process is None when it cannot be told."""
-    found = {}
-    for table in ("net/tcp", "net/tcp6"):
-        for line in (read_text(proc / table) or "").splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == TCP_LISTEN:
-                found[int(fields[1].rsplit(":", 1)[1], 16)] = fields[9]
-    owners = socket_owners(proc) if found else {}
-    return [{"port": port, "process": owners.get(inode)} for port, inode in sorted(found.items())]
 
 
 def main():
