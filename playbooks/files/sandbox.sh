@@ -102,7 +102,7 @@ prepare() {
     [ ! -e /etc/apt/sources.list ] || cp /etc/apt/sources.list "$upper/etc/apt/sources.list"
     cat /etc/apt/apt.conf.d/* 2>/dev/null | grep -E '^Acquire::' >"$upper/etc/apt/apt.conf.d/90controller" || :
   fi
-  cp "$key" "$upper/home/$SANDBOX_USER/.ssh/authorized_keys"
+  cat "$key" >"$upper/home/$SANDBOX_USER/.ssh/authorized_keys"
   echo "$SANDBOX_USER ALL=(ALL) NOPASSWD: ALL" >"$upper/etc/sudoers.d/$SANDBOX_USER"
   chmod 0440 "$upper/etc/sudoers.d/$SANDBOX_USER"
   [ -e "$upper/etc/ssh/ssh_host_ed25519_key" ] || ssh-keygen -q -t ed25519 -N '' -f "$upper/etc/ssh/ssh_host_ed25519_key"
@@ -112,7 +112,12 @@ running() { [ -s "$1/pid" ] && kill -0 "$(cat "$1/pid")" 2>/dev/null; }
 
 start() {
   name=$1 address=$2 key=$3 suite=$4 home=$SANDBOX_ROOT/servers/$1
-  running "$home" && return 0
+  if running "$home"; then
+    # Made by another checkout perhaps: let this one's key in too.
+    keys=$home/root/home/$SANDBOX_USER/.ssh/authorized_keys
+    grep -qxFf "$key" "$keys" || { cat "$key" >>"$keys" && echo changed; }
+    return 0
+  fi
   network
   mkdir -p "$home/upper" "$home/work" "$home/root"
   [ -e "$home/prepared" ] || { prepare "$home/upper" "$address" "$key" "$suite" "$name"; fresh=1; }
