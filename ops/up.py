@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from rich.console import Console
 
 from ops.inventory import InventoryError, hosts
-from ops.paths import ROOT, SANDBOX_INVENTORY, short
+from ops.paths import ROOT, SANDBOX_INVENTORY, WORK, short
 from ops.play import clock, play, print_failures
 from ops.service import ServiceError, first_question, service_of
+
+
+def start_page_build() -> None:
+    """Begin building the chat page while the servers are provisioned; role web_client waits for it, or builds it itself."""
+    builder = [sys.executable, "app/web/build.py", "--output", str(WORK / "web"), "--work", str(WORK / "web-work")]
+    subprocess.Popen(builder, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def up(inventory: Path | None, servers: int, console: Console) -> int:
@@ -44,6 +52,7 @@ def up(inventory: Path | None, servers: int, console: Console) -> int:
         console.print(str(error), highlight=False)
         return 2
     shown = short(inventory)
+    start_page_build()
     console.print(f"Provisioning {', '.join(host.name for host in targets)} with site.yml", highlight=False)
     outcome = play("site.yml", inventory, console)
     if not outcome.ok:
