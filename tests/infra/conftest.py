@@ -55,10 +55,16 @@ def pytest_runtest_makereport(
     host = getattr(item, "funcargs", {}).get("host")
     layer, name = layer_of(item.path), str(host.backend.host) if host else "-"
     if report.failed and host:
-        for unit in UNITS.get(layer, []):
-            journal = host.run(f"journalctl -u {unit} -n 40 --no-pager -o cat").stdout
-            report.sections.append((f"journal of {unit} on {name}", journal))
-        report.sections.append((f"versions on {name}", host.run(VERSIONS).stdout))
+        commands = {
+            f"journal of {unit}": f"journalctl -u {unit} -n 40 --no-pager -o cat" for unit in UNITS.get(layer, [])
+        }
+        for title, command in {**commands, "versions": VERSIONS}.items():
+            try:
+                found = host.run(command).stdout
+            except RuntimeError as error:
+                # What testinfra raises when SSH itself fails; the test's own failure says the rest.
+                found = f"not read: {error}"
+            report.sections.append((f"{title} on {name}", found))
     if host and (report.when == "call" or report.outcome != "passed"):
         table = item.config.stash.setdefault(TABLE, {})
         table.setdefault(name, {}).setdefault(layer, []).append(report.outcome)
