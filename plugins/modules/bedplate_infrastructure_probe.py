@@ -51,28 +51,14 @@ import re
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.bedplate.hostfacts import free_bytes, read_text
+from ansible.module_utils.bedplate.hostfacts import free_bytes, nvidia_gpus, read_text
 from ansible.module_utils.bedplate.listeners import listeners
-
-NVIDIA_VENDOR = "0x10de"
-# PCI base class 03: display controllers; 0302 is a 3D controller, what data-centre GPUs call themselves.
-DISPLAY_CLASS = "0x03"
 
 
 def memory_bytes(proc):
     """Installed memory, in bytes (MemTotal counts KiB)."""
     found = re.search(r"^MemTotal:\s+(\d+) kB", read_text(proc / "meminfo") or "", re.MULTILINE)
     return int(found[1]) * 1024 if found else None
-
-
-def nvidia_gpus(sys):
-    """NVIDIA display controllers on the PCI bus: [{address, pci_id}], with or without a driver."""
-    gpus = []
-    for device in sorted((sys / "bus/pci/devices").glob("*")):
-        vendor, kind, model = ((read_text(device / name) or "").strip() for name in ("vendor", "class", "device"))
-        if vendor == NVIDIA_VENDOR and kind.startswith(DISPLAY_CLASS):
-            gpus.append({"address": device.name, "pci_id": f"{vendor[2:]}:{model[2:]}"})
-    return gpus
 
 
 def nvidia_module(proc):
