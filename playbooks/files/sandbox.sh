@@ -108,7 +108,8 @@ prepare() {
   [ -e "$upper/etc/ssh/ssh_host_ed25519_key" ] || ssh-keygen -q -t ed25519 -N '' -f "$upper/etc/ssh/ssh_host_ed25519_key"
 }
 
-running() { [ -s "$1/pid" ] && kill -0 "$(cat "$1/pid")" 2>/dev/null; }
+# The number may belong to another process by now: this machine may have been restarted.
+running() { [ -s "$1/pid" ] && grep -qsx systemd-nspawn "/proc/$(cat "$1/pid")/comm"; }
 
 start() {
   name=$1 address=$2 key=$3 suite=$4 home=$SANDBOX_ROOT/servers/$1
