@@ -44,7 +44,6 @@ def play(
     extra: Mapping[str, Any] | None = None,
     check: bool = False,
     limit: str | None = None,
-    environment: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Run a playbook; prints one line per role and, on a terminal, the task it is at.
 
@@ -62,7 +61,6 @@ def play(
     argv += ["--limit", limit] if limit else []
     env = {
         **os.environ,
-        **(environment or {}),
         "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.jsonl",
         "PYTHONUNBUFFERED": "1",
     }

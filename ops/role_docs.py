@@ -9,6 +9,7 @@ import json
 import re
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -31,31 +32,44 @@ ROLE_ORDER = [
 BEGIN, END = "<!-- BEGIN_ARGUMENT_SPECS -->", "<!-- END_ARGUMENT_SPECS -->"
 
 
-def defaults_text(role: Path) -> dict[str, str]:
-    """Each default as one line, shortened when it is long."""
-    found = {}
+def specification_of(role: Path) -> dict[str, Any]:
+    """The role's argument specification: short_description, options and the rest."""
+    text = (role / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
+    specification: dict[str, Any] = yaml.safe_load(text)["argument_specs"]["main"]
+    return specification
+
+
+def defaults_of(role: Path) -> dict[str, Any]:
+    """The role's defaults, from defaults/main.yml or the files of defaults/main/."""
+    found: dict[str, Any] = {}
     for path in [*role.glob("defaults/main.yml"), *sorted(role.glob("defaults/main/*.yml"))]:
-        for name, value in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).items():
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            text = re.sub(r"\s+", " ", text)
-            found[name] = text if len(text) <= 60 else text[:57] + "..."
+        found.update(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     return found
+
+
+def one_line(value: Any) -> str:
+    """A default as one line, shortened when it is long."""
+    text = re.sub(r"\s+", " ", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def meaning_of(option: dict[str, Any], code: str) -> str:
+    """An option's description as one line; Ansible's C(x), its markup for code, becomes `code` with x in it."""
+    description = option["description"]
+    text = description if isinstance(description, str) else " ".join(description)
+    return re.sub(r"C\(([^)]*)\)", code, re.sub(r"\s+", " ", text))
 
 
 def table_of(role: Path) -> str:
     """The marked section of a role's README: variable, type, default, meaning."""
-    spec = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"]["main"]
-    defaults = defaults_text(role)
+    defaults = defaults_of(role)
     lines = [BEGIN, "", "| variable | type | default | meaning |", "|---|---|---|---|"]
-    for name, option in spec.get("options", {}).items():
+    for name, option in specification_of(role).get("options", {}).items():
         kind = option.get("type", "str")
         if "choices" in option:
             kind = " or ".join(f"`{choice}`" for choice in option["choices"])
-        description = option["description"]
-        meaning = description if isinstance(description, str) else " ".join(description)
-        # C(x) is Ansible's markup for code.
-        meaning = re.sub(r"C\(([^)]*)\)", r"`\1`", re.sub(r"\s+", " ", meaning)).replace("|", "\\|")
-        default = defaults.get(name, "").replace("|", "\\|")
+        meaning = meaning_of(option, r"`\1`").replace("|", "\\|")
+        default = one_line(defaults[name]).replace("|", "\\|") if name in defaults else ""
         lines.append(f"| `{name}` | {kind} | {f'`{default}`' if default else ''} | {meaning} |")
     if len(lines) == 4:
         lines = [BEGIN, "", "No variables."]
@@ -81,18 +95,10 @@ def example_variables() -> str:
         "# argument specifications.",
     ]
     for name in ROLE_ORDER:
-        role = ROOT / "roles" / name
-        spec = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))["argument_specs"][
-            "main"
-        ]
-        lines += ["", f"# --- {name}: {spec['short_description']}"]
-        defaults: dict[str, object] = {}
-        for path in [*role.glob("defaults/main.yml"), *sorted(role.glob("defaults/main/*.yml"))]:
-            defaults.update(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-        for variable, option in spec.get("options", {}).items():
-            description = option["description"]
-            meaning = description if isinstance(description, str) else " ".join(description)
-            meaning = re.sub(r"C\(([^)]*)\)", r"\1", re.sub(r"\s+", " ", meaning))
+        specification, defaults = specification_of(ROOT / "roles" / name), defaults_of(ROOT / "roles" / name)
+        lines += ["", f"# --- {name}: {specification['short_description']}"]
+        for variable, option in specification.get("options", {}).items():
+            meaning = meaning_of(option, r"\1")
             lines += textwrap.wrap(meaning, 116, initial_indent="# ", subsequent_indent="# ", break_long_words=False)
             if variable in defaults:
                 shown = yaml.safe_dump({variable: defaults[variable]}, width=1000, allow_unicode=True, sort_keys=False)

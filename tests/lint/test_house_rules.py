@@ -6,10 +6,10 @@ import ast
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+
+from ops.role_docs import EXAMPLE, defaults_of, example_variables, specification_of, table_of
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if (path / "meta").is_dir())
@@ -32,29 +32,14 @@ def tracked_files(*patterns: str) -> list[Path]:
     return [ROOT / line for line in listed.stdout.splitlines() if (ROOT / line).is_file()]
 
 
-def defaults_of(role: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    folder = ROOT / "roles" / role / "defaults"
-    for path in [*folder.glob("main.yml"), *sorted(folder.glob("main/*.yml"))]:
-        found.update(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    return found
-
-
-def options_of(role: str) -> dict[str, Any]:
-    path = ROOT / "roles" / role / "meta" / "argument_specs.yml"
-    options: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"].get(
-        "options", {}
-    )
-    return options
-
-
 def test_every_layer_role_exists() -> None:
     assert set(ROLES) >= LAYER_ROLES
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_argument_specs_are_the_defaults(role: str) -> None:
-    defaults, options = defaults_of(role), options_of(role)
+    folder = ROOT / "roles" / role
+    defaults, options = defaults_of(folder), specification_of(folder).get("options", {})
     required = {name for name, option in options.items() if option.get("required")}
     public = {name for name in defaults if not name.startswith("__")}
     assert public == set(options) - required
@@ -66,15 +51,11 @@ def test_argument_specs_are_the_defaults(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_role_readme_has_the_generated_table(role: str) -> None:
-    from ops.role_docs import table_of
-
     text = (ROOT / "roles" / role / "README.md").read_text(encoding="utf-8")
     assert table_of(ROOT / "roles" / role) in text, "run: .venv/bin/python -m ops.role_docs"
 
 
 def test_example_inventory_lists_every_variable() -> None:
-    from ops.role_docs import EXAMPLE, example_variables
-
     assert EXAMPLE.read_text(encoding="utf-8") == example_variables(), "run: .venv/bin/python -m ops.role_docs"
 
 
