@@ -7,6 +7,7 @@
 #   sandbox.sh start NAME ADDRESS PUBLIC_KEY SUITE   create if new, start if stopped
 #   sandbox.sh stop NAME             power off hard, like pulling the plug
 #   sandbox.sh destroy NAME          stop and forget everything written
+# A reboot from inside is a real one: services end, boot_id changes, sshd comes back.
 # Prints "changed" as its last word when it changed something. Needs root.
 set -eu
 
@@ -130,27 +131,46 @@ start() {
     chmod 0700 "$home/root/home/$SANDBOX_USER/.ssh"
     touch "$home/prepared"
   fi
-  binds=$(pip_folders | sort -u | sed 's/^/--bind-ro=/')
-  # shellcheck disable=SC2086  # one word per folder
-  setsid systemd-nspawn --quiet --register=no --keep-unit -D "$home/root" -b --console=pipe --resolv-conf=off \
-    --network-bridge="$SANDBOX_BRIDGE" --machine="$name" $binds </dev/null >"$home/console.log" 2>&1 &
-  echo $! >"$home/pid"
+  touch "$home/on"
+  setsid "$0" supervise "$name" </dev/null >"$home/console.log" 2>&1 &
+  echo $! >"$home/supervisor"
+  for _ in 1 2 3 4 5 6 7 8 9 10; do running "$home" && break; sleep 0.1; done
   echo changed
 }
+
+# Runs the server, and again when it reboots (systemd-nspawn ends with 133 then), until it powers off or is stopped.
+supervise() {
+  home=$SANDBOX_ROOT/servers/$1 ended=133
+  binds=$(pip_folders | sort -u | sed 's/^/--bind-ro=/')
+  while [ "$ended" = 133 ] && [ -e "$home/on" ]; do
+    ended=0
+    # shellcheck disable=SC2086  # one word per folder
+    systemd-nspawn --quiet --register=no --keep-unit -D "$home/root" -b --console=pipe --resolv-conf=off \
+      --network-bridge="$SANDBOX_BRIDGE" --machine="$1" $binds &
+    echo $! >"$home/pid"
+    wait $! || ended=$?
+  done
+}
+
+supervised() { [ -s "$1/supervisor" ] && grep -qsz '^supervise$' "/proc/$(cat "$1/supervisor")/cmdline"; }
 
 stop() {
   home=$SANDBOX_ROOT/servers/$1
   [ -d "$home" ] || return 0
-  if running "$home"; then
-    # The server's PID 1, not systemd-nspawn: with it everything inside dies at once, and nspawn tidies up and ends.
-    nspawn=$(cat "$home/pid")
-    # shellcheck disable=SC2046  # one word per child
-    kill -KILL $(cat "/proc/$nspawn/task/$nspawn/children")
-    for _ in 1 2 3 4 5 6 7 8 9 10; do running "$home" || break; sleep 0.3; done
+  rm -f "$home/on"
+  if running "$home" || supervised "$home"; then
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+      # The server's PID 1, not systemd-nspawn: with it everything inside dies at once, and nspawn tidies up and ends.
+      nspawn=$(cat "$home/pid")
+      # shellcheck disable=SC2046  # one word per child
+      ! running "$home" || kill -KILL $(cat "/proc/$nspawn/task/$nspawn/children") 2>/dev/null || :
+      sleep 0.3
+      running "$home" || supervised "$home" || break
+    done
     ! running "$home" || die "sandbox.sh: $1 does not stop; its process is $nspawn"
     echo changed
   fi
-  rm -f "$home/pid"
+  rm -f "$home/pid" "$home/supervisor"
   if mountpoint -q "$home/root"; then umount "$home/root" || umount -l "$home/root"; fi
 }
 
@@ -165,6 +185,6 @@ destroy() {
 verb=${1:?usage: sandbox.sh requirements|base|network|start|stop|destroy ...}
 shift
 case "$verb" in
-  requirements | base | network | start | stop | destroy) "$verb" "$@" ;;
+  requirements | base | network | start | supervise | stop | destroy) "$verb" "$@" ;;
   *) die "sandbox.sh: unknown verb $verb" ;;
 esac
