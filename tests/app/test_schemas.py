@@ -8,7 +8,9 @@ from typing import Any
 import orjson
 import pytest
 from bedplate_server.errors import ApiError
-from bedplate_server.front.schemas import ChatRequest, EmbeddingRequest, parse
+from bedplate_server.front.schemas.base import parse
+from bedplate_server.front.schemas.chat import ChatRequest
+from bedplate_server.front.schemas.embeddings import EmbeddingRequest
 
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..errors import ApiError
 from .generation import Generation
-from .schemas import RequestType, parse
+from .schemas.base import RequestType, parse
 
 Result = TypeVar("Result")
 

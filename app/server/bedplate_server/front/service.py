@@ -28,7 +28,8 @@ from ..protocol import Load, Ready, Sampling
 from .detokenize import TextStream
 from .engine_client import EngineClient, Job
 from .generation import Generation
-from .schemas import ChatRequest, EmbeddingRequest
+from .schemas.chat import ChatRequest
+from .schemas.embeddings import EmbeddingRequest
 from .text import TextCodec
 
 log = structlog.get_logger(__name__)

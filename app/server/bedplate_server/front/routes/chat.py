@@ -15,7 +15,7 @@ from ..connection import EventStream, request_body, while_connected
 from ..frames import DONE, KEEPALIVE, ChatFrames, error_frame
 from ..generation import Generation, whole
 from ..registry import json_answer, registry_of, request_schema
-from ..schemas import ChatRequest
+from ..schemas.chat import ChatRequest
 
 router = APIRouter()
 log = structlog.get_logger(__name__)

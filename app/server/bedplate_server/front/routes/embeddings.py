@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from ..connection import request_body, while_connected
 from ..registry import json_answer, registry_of, request_schema
-from ..schemas import EmbeddingRequest
+from ..schemas.embeddings import EmbeddingRequest
 from ..service import Vectors
 
 router = APIRouter()
