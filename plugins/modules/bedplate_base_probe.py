@@ -24,10 +24,15 @@ options:
     description: Link in C(/etc/profile.d) that gives login shells the command C(conda).
     type: path
     default: /etc/profile.d/bedplate-conda.sh
-  sys:
-    description: Where to find the sys file system. A test gives a recorded tree.
-    type: path
-    default: /sys
+  machine:
+    description: Where to look at hardware; C(bedplate_machine). A test gives a recorded tree.
+    type: dict
+    suboptions:
+      proc: {type: path, default: /proc, description: The proc file system.}
+      sys: {type: path, default: /sys, description: The sys file system.}
+      dev: {type: path, default: /dev, description: The device nodes.}
+      path: {type: str, default: "", description: Folder put in front of PATH.}
+      root: {type: path, default: /, description: The root file system.}
 author: The Bedplate developers
 """
 
@@ -64,14 +69,15 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.bedplate.condameta import installed_conda, packages_of
+from ansible.module_utils.bedplate.gpus import nvidia_gpus
 from ansible.module_utils.bedplate.hostfacts import (
     dpkg_versions,
     file_sha256,
     free_bytes,
     link_target,
-    nvidia_gpus,
     read_json,
 )
+from ansible.module_utils.bedplate.machine import MACHINE_OPTION
 
 
 def conda_in_use(root):
@@ -109,7 +115,7 @@ def main():
             "root": {"type": "path", "required": True},
             "packages": {"type": "list", "elements": "str", "default": []},
             "profile": {"type": "path", "default": "/etc/profile.d/bedplate-conda.sh"},
-            "sys": {"type": "path", "default": "/sys"},
+            "machine": MACHINE_OPTION,
         },
         supports_check_mode=True,
     )
@@ -122,7 +128,7 @@ def main():
         "links": {path.name: str(path.parent / (link_target(path) or "")) for path in entries if path.is_symlink()},
         "uv": sorted(path.name[3:] for path in (root / "tools").glob("uv-*") if (path / "bin/uv").is_file()),
         "profile": link_target(module.params["profile"]),
-        "gpus": nvidia_gpus(module.params["sys"]),
+        "gpus": nvidia_gpus(module.params["machine"]["sys"]),
         "packages": dpkg_versions(module.params["packages"]),
         "disk_free_bytes": free_bytes(root),
     }

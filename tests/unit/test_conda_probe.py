@@ -30,7 +30,7 @@ def make_environment(prefix: Path, mark: str | None) -> None:
 
 def probe(run_module: ModuleRunner, root: Path) -> dict[str, Any]:
     found: dict[str, Any] = run_module(
-        "bedplate_base_probe", root=str(root), profile=str(root / "profile.sh"), sys=str(root / "sys")
+        "bedplate_base_probe", root=str(root), profile=str(root / "profile.sh"), machine={"sys": str(root / "sys")}
     )
     assert found["changed"] is False
     return dict(found["probe"])

@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+from ansible.module_utils.bedplate.machine import Machine
 
 _UNIT_PROPERTIES = {
     "LoadState": "load",
@@ -103,7 +106,7 @@ def dpkg_versions(names: Iterable[str]) -> dict[str, str | None]:
     return versions
 
 
-def unit_states(units: Iterable[str]) -> dict[str, dict[str, str]]:
+def unit_states(units: Iterable[str], machine: Machine | None = None) -> dict[str, dict[str, str]]:
     """State of each systemd unit: load, active, sub, enabled, need_daemon_reload (systemd's own words).
 
     A unit that does not exist has `load: not-found`; without systemd every unit has an empty dictionary.
@@ -112,9 +115,10 @@ def unit_states(units: Iterable[str]) -> dict[str, dict[str, str]]:
     states: dict[str, dict[str, str]] = {unit: {} for unit in wanted}
     if not wanted:
         return states
-    printed = command_output(["systemctl", "show", "--property", ",".join(_UNIT_PROPERTIES), "--", *wanted])
-    if printed is None:
+    answer = (machine or Machine()).ask(["systemctl", "show", "--property", ",".join(_UNIT_PROPERTIES), "--", *wanted])
+    if answer.rc != 0:
         return states
+    printed = answer.out
     # One block per unit, in the order asked, separated by an empty line.
     for unit, block in zip(wanted, printed.strip("\n").split("\n\n")):
         pairs = (line.partition("=") for line in block.splitlines())
@@ -122,12 +126,7 @@ def unit_states(units: Iterable[str]) -> dict[str, dict[str, str]]:
     return states
 
 
-def nvidia_gpus(sys: str | Path = "/sys") -> list[dict[str, str]]:
-    """NVIDIA display controllers on the PCI bus, with or without a driver: address and pci_id (vendor:device)."""
-    gpus = []
-    for device in sorted((Path(sys) / "bus/pci/devices").glob("*")):
-        vendor, kind, model = ((read_text(device / name) or "").strip() for name in ("vendor", "class", "device"))
-        # PCI base class 03: display controllers; 0302 is a 3D controller, what data-centre GPUs call themselves.
-        if vendor == "0x10de" and kind.startswith("0x03"):
-            gpus.append({"address": device.name, "pci_id": f"{vendor[2:]}:{model[2:]}"})
-    return gpus
+def memory_bytes(proc: str | Path = "/proc") -> int | None:
+    """Installed memory, in bytes (MemTotal counts KiB)."""
+    found = re.search(r"^MemTotal:\s+(\d+) kB", read_text(Path(proc) / "meminfo") or "", re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
