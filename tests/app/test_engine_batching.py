@@ -66,7 +66,7 @@ def run(
             scheduler.cancel(cancels[len(steps)])
         step = scheduler.step()
         steps.append(step)
-        for job, token, _ in step.tokens:
+        for job, token, *_ in step.tokens:
             tokens.setdefault(job, []).append(token)
     return tokens, steps
 

@@ -7,7 +7,7 @@ import torch
 from bedplate_server.engine import sampling as sampling_module
 from bedplate_server.engine.sampling import Sampler, next_tokens
 from bedplate_server.protocol import Sampling
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 DRAWS = 4000
 
@@ -19,6 +19,8 @@ def described(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
         scores = TopKLogitsWarper(sampling.top_k)(torch.empty(0), scores)
     if sampling.top_p < 1:
         scores = TopPLogitsWarper(sampling.top_p)(torch.empty(0), scores)
+    if sampling.min_p > 0:
+        scores = MinPLogitsWarper(sampling.min_p)(torch.empty(0), scores)
     return scores.softmax(dim=-1)[0]
 
 
@@ -30,6 +32,8 @@ def test_frequencies_follow_the_described_distribution() -> None:
         Sampling(temperature=0.6, top_p=0.8, seed="b"),
         Sampling(temperature=1.7, top_k=7, seed="c"),
         Sampling(temperature=1.2, top_k=20, top_p=0.7, seed="d"),
+        Sampling(temperature=1.5, min_p=0.2, seed="e"),
+        Sampling(temperature=1.1, top_k=30, top_p=0.9, min_p=0.1, seed="f"),
     ]:
         wanted = described(logits, sampling)
         sampler = Sampler(sampling)
@@ -44,7 +48,7 @@ def test_the_short_list_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     torch.manual_seed(2)
     logits = torch.cat([torch.randn(3, 2000) * scale for scale in (0.1, 1.0, 8.0)])
     settings = [
-        Sampling(temperature=1.3, top_p=top_p, top_k=top_k, seed="s")
+        Sampling(temperature=1.3, top_p=top_p, top_k=top_k, min_p=0.001 if top_k == 500 else 0.0, seed="s")
         for top_p, top_k in [
             (0.9, 0),
             (1.0, 700),

@@ -11,6 +11,7 @@ from bedplate_server.errors import ApiError
 from bedplate_server.front.schemas.base import parse
 from bedplate_server.front.schemas.chat import ChatRequest
 from bedplate_server.front.schemas.embeddings import EmbeddingRequest
+from bedplate_server.protocol import Sampling
 
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -50,10 +51,21 @@ def test_content_parts_and_developer_messages_are_understood() -> None:
 
 REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
     ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
-    ({"logprobs": True}, "logprobs", "unsupported_parameter"),
-    ({"presence_penalty": 0.5}, "presence_penalty", "unsupported_parameter"),
+    ({"logprobs": 3}, "logprobs", "invalid_value"),
+    ({"top_logprobs": 3}, "top_logprobs", "invalid_value"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value"),
+    ({"presence_penalty": 2.5}, "presence_penalty", "invalid_value"),
+    ({"frequency_penalty": -3}, "frequency_penalty", "invalid_value"),
+    ({"repetition_penalty": 0}, "repetition_penalty", "invalid_value"),
+    ({"min_p": 1.5}, "min_p", "invalid_value"),
+    ({"min_tokens": -1}, "min_tokens", "invalid_value"),
+    ({"min_tokens": 9, "max_tokens": 8}, "min_tokens", "invalid_value"),
+    ({"stop_token_ids": [-1]}, "stop_token_ids[0]", "invalid_value"),
+    ({"ignore_eos": 1}, "ignore_eos", "invalid_value"),
     ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
-    ({"logit_bias": {"50": 100}}, "logit_bias", "unsupported_parameter"),
+    ({"logit_bias": {"50": 101}}, "logit_bias.50", "invalid_value"),
+    ({"logit_bias": {"x": 1}}, "logit_bias.x.[key]", "invalid_value"),
+    ({"logit_bias": [50]}, "logit_bias", "invalid_value"),
     ({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),
     ({"store": True}, "store", "unsupported_parameter"),
     ({"best_of": 3}, "best_of", "unknown_parameter"),
@@ -109,6 +121,45 @@ def test_what_is_not_served_is_refused_by_name(fields: dict[str, Any], param: st
     assert refused.value.status_code == 400
     assert (error["param"], error["code"]) == (param, code)
     assert error["type"] == "invalid_request_error"
+
+
+def test_sampling_is_the_requests_then_the_models_then_openais() -> None:
+    assert chat().sampling({}, 100) == Sampling(temperature=1.0)
+    defaults = {"temperature": 0.6, "top_k": 20, "top_p": 0.9, "min_p": 0.1, "repetition_penalty": 1.05}
+    assert chat(top_p=0.5, top_k=-1).sampling(defaults, 100) == Sampling(
+        temperature=0.6, top_p=0.5, top_k=0, min_p=0.1, repetition_penalty=1.05
+    )
+    assert chat().sampling({"do_sample": False, "temperature": 0.6}, 100).temperature == 0
+    asked = {"presence_penalty": 1, "frequency_penalty": -1.5, "min_tokens": 3, "ignore_eos": True, "seed": 4}
+    asked |= {"logit_bias": {"5": -100, "99": 2.5}, "stop_token_ids": [7, 8], "logprobs": True, "top_logprobs": 2}
+    assert chat(**asked).sampling({}, 100) == Sampling(
+        temperature=1.0,
+        presence_penalty=1.0,
+        frequency_penalty=-1.5,
+        min_tokens=3,
+        ignore_eos=True,
+        seed="4",
+        logit_bias=((5, -100.0), (99, 2.5)),
+        stop_token_ids=(7, 8),
+        logprobs=2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "grammar", "param"),
+    [
+        ({"logit_bias": {"100": 1}}, None, "logit_bias"),
+        ({"stop_token_ids": [3, 100]}, None, "stop_token_ids"),
+        ({"min_tokens": 2}, "a grammar", "min_tokens"),
+        ({"ignore_eos": True}, "a grammar", "ignore_eos"),
+    ],
+)
+def test_what_does_not_go_with_the_model_or_a_grammar_is_refused(
+    fields: dict[str, Any], grammar: str | None, param: str
+) -> None:
+    with pytest.raises(ApiError) as refused:
+        chat(**fields).sampling({}, 100, grammar)
+    assert refused.value.payload["error"]["param"] == param
 
 
 BROKEN_BODIES = [b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe", b'{"model": "\xff"}', b"[" * 100_000, b'{"a": NaN}']

@@ -33,11 +33,25 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How one sequence picks its tokens. Temperature 0 is greedy; top_k 0 and top_p 1 cut nothing."""
+    """How one sequence picks its tokens. Temperature 0 is greedy; the other defaults change nothing.
+
+    logprobs: how many alternatives to report beside each token's own log probability; None reports none.
+    grammar: what the whole answer must match, in the form engine/grammar.py compiles.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    logprobs: int | None = None
+    grammar: str | None = None
     seed: str | None = None
 
 
@@ -87,11 +101,16 @@ class Refused:
     fix: str
 
 
+# A token's log probability, and the likeliest alternatives with theirs, best first.
+Logprobs = tuple[float, list[tuple[int, float]]]
+
+
 @dataclass(slots=True)
 class Step:
     """What one pass of the engine brought; an empty one is a sign of life from a long prefill."""
 
-    tokens: list[tuple[int, int, str | None]] = field(default_factory=list)  # sequence, token, finish reason
+    # Sequence, token, finish reason, and the log probabilities if they were asked for.
+    tokens: list[tuple[int, int, str | None, Logprobs | None]] = field(default_factory=list)
     vectors: list[tuple[int, int, bytes]] = field(default_factory=list)  # job, dimensions, float32 rows
     failures: list[tuple[int, str]] = field(default_factory=list)  # sequence or job, cause
 

@@ -6,27 +6,43 @@ import random
 
 import torch
 
-from ..protocol import Sampling
+from ..protocol import Logprobs, Sampling
+from .adjustments import Adjustments, adjusted
+from .grammar import GrammarState
 
 # Enough for nearly every top_p: the rest of the vocabulary is only looked at when it is not.
 _SHORT_LIST = 256
 
 
 class Sampler:
-    """One sequence's settings and random numbers: one number per token, so batches do not mix streams."""
+    """One sequence's settings and random numbers: one number per token, so batches do not mix streams.
 
-    def __init__(self, sampling: Sampling) -> None:
+    `ends` are the ids that end an answer, which min_tokens keeps away; `take` must be told of every token picked.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        prompt: list[int] | None = None,
+        ends: frozenset[int] = frozenset(),
+        grammar: GrammarState | None = None,
+    ) -> None:
         self.settings = sampling
         self.random = random.Random(sampling.seed)
+        self.adjustments = Adjustments.wanted(sampling, prompt or [], ends, grammar)
 
     @property
     def cuts(self) -> bool:
-        return self.settings.top_k > 0 or self.settings.top_p < 1.0
+        return self.settings.top_k > 0 or self.settings.top_p < 1.0 or self.settings.min_p > 0.0
+
+    def take(self, token: int) -> None:
+        if self.adjustments is not None:
+            self.adjustments.take(token)
 
 
 def next_tokens(logits: torch.Tensor, samplers: list[Sampler]) -> list[int | None]:
     """Token ids for `logits` [rows, vocabulary]; None for a row whose logits are not numbers."""
-    logits = logits.float()
+    logits = adjusted(logits.float(), [sampler.adjustments for sampler in samplers])
     best, chosen = logits.max(dim=-1)
     drawn = [row for row, sampler in enumerate(samplers) if sampler.settings.temperature > 0]
     for cuts, draw in ((False, _draw), (True, _draw_cut)):
@@ -41,6 +57,19 @@ def next_tokens(logits: torch.Tensor, samplers: list[Sampler]) -> list[int | Non
     return [token if ok else None for token, ok in zip(chosen.tolist(), sound, strict=True)]
 
 
+def logprobs_of(logits: torch.Tensor, tokens: list[int | None], samplers: list[Sampler]) -> dict[int, Logprobs]:
+    """For the rows that ask: what the model gave its token and the best others, before any setting changed that."""
+    rows = [row for row, one in enumerate(samplers) if one.settings.logprobs is not None and tokens[row] is not None]
+    if not rows:
+        return {}
+    logprobs = logits[rows].float().log_softmax(dim=-1)
+    own = logprobs.gather(1, torch.tensor([[tokens[row]] for row in rows], device=logits.device))[:, 0].tolist()
+    counts = [samplers[row].settings.logprobs or 0 for row in rows]
+    best, ids = logprobs.topk(min(max(counts), logits.shape[-1]), dim=-1)
+    others = [list(zip(*pair, strict=True)) for pair in zip(ids.tolist(), best.tolist(), strict=True)]
+    return {row: (own[index], others[index][: counts[index]]) for index, row in enumerate(rows)}
+
+
 def _draw(scaled: torch.Tensor, _settings: list[Sampling], uniform: torch.Tensor) -> torch.Tensor:
     return _at_random(scaled.softmax(dim=-1), uniform)
 
@@ -48,7 +77,9 @@ def _draw(scaled: torch.Tensor, _settings: list[Sampling], uniform: torch.Tensor
 def _draw_cut(
     scaled: torch.Tensor, settings: list[Sampling], uniform: torch.Tensor, width: int = _SHORT_LIST
 ) -> torch.Tensor:
-    """Among the top_k best, those that make up top_p; top_p counts what top_k left, as in Transformers.
+    """Among the top_k best, those that make up top_p and have min_p of the best's probability.
+
+    top_p counts what top_k left, as in Transformers.
 
     Looks at the `width` best only, and again at more for the rows that need it: sorting a whole vocabulary for every
     token would take longer than a small model's pass.
@@ -58,13 +89,15 @@ def _draw_cut(
     ordered, tokens = scaled.topk(width, dim=-1)
     top_k = _column([one.top_k or vocabulary for one in settings], scaled, torch.long)
     top_p = _column([one.top_p for one in settings], scaled)
+    min_p = _column([one.min_p for one in settings], scaled)
     rank = torch.arange(width, device=scaled.device)
     weights = ordered.exp().masked_fill(rank >= top_k, 0.0)
     total = torch.where(top_k < vocabulary, weights.sum(-1, keepdim=True), scaled.exp().sum(-1, keepdim=True))
     summed = weights.cumsum(dim=-1)
-    kept = weights.masked_fill((summed - weights >= top_p * total) & (rank > 0), 0.0)
+    # The best one's weight is 1.
+    kept = weights.masked_fill(((summed - weights >= top_p * total) & (rank > 0)) | (weights < min_p), 0.0)
     chosen = tokens.gather(1, _at_random(kept, uniform)[:, None])[:, 0]
-    short = (top_k > width) & ((top_k < vocabulary) | (summed[:, -1:] < top_p * total))
+    short = (top_k > width) & ((top_k < vocabulary) | (summed[:, -1:] < top_p * total)) & (weights[:, -1:] >= min_p)
     for row in short[:, 0].nonzero()[:, 0].tolist() if width < vocabulary else ():
         one = slice(row, row + 1)
         chosen[one] = _draw_cut(scaled[one], settings[one], uniform[one], 16 * width)

@@ -12,9 +12,10 @@ from collections import deque
 import structlog
 import torch
 
-from ..protocol import Embed, Generate, Step
+from ..protocol import Embed, Generate, Logprobs, Step
+from .grammar import GrammarFactory
 from .runner import Runner
-from .sampling import Sampler, next_tokens
+from .sampling import Sampler, logprobs_of, next_tokens
 
 log = structlog.get_logger(__name__)
 
@@ -25,11 +26,14 @@ _EMBEDDING_TOKENS_PER_STEP = 4096
 class Sequence:
     """A generation in progress. `length` tokens of it are in its row of keys and values."""
 
-    def __init__(self, request: Generate) -> None:
+    def __init__(self, request: Generate, stops: frozenset[int], grammars: GrammarFactory | None) -> None:
         self.id = request.id
         self.prompt = request.prompt
         self.left = request.max_tokens
-        self.sampler = Sampler(request.sampling)
+        sampling = request.sampling
+        self.ends = (frozenset() if sampling.ignore_eos else stops) | frozenset(sampling.stop_token_ids)
+        grammar = None if sampling.grammar is None or grammars is None else grammars(sampling.grammar)
+        self.sampler = Sampler(sampling, request.prompt, self.ends, grammar)
         self.length = 0
         self.last = -1
 
@@ -47,8 +51,10 @@ class EmbedJob:
 class Scheduler:
     """Row i of the keys and values belongs to running[i], the row behind them to `arriving`, if any."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, grammars: GrammarFactory | None = None) -> None:
         self._runner = runner
+        self._grammars = grammars
+        self._unfit: list[tuple[int, str]] = []
         self.waiting: deque[Sequence] = deque()
         self.arriving: Sequence | None = None
         self.running: list[Sequence] = []
@@ -56,11 +62,14 @@ class Scheduler:
 
     @property
     def idle(self) -> bool:
-        return not (self.waiting or self.arriving or self.running or self.embedding)
+        return not (self.waiting or self.arriving or self.running or self.embedding or self._unfit)
 
     def add(self, request: Generate | Embed) -> None:
         if isinstance(request, Generate):
-            self.waiting.append(Sequence(request))
+            try:
+                self.waiting.append(Sequence(request, self._runner.stops, self._grammars))
+            except ValueError as error:
+                self._unfit.append((request.id, f"The grammar cannot be followed: {error}"))
         else:
             self.embedding.append(EmbedJob(request))
 
@@ -76,7 +85,8 @@ class Scheduler:
 
     def step(self) -> Step:
         """One pass of each kind that is due. Raises what the device raises; the engine is then replaced."""
-        outcome = Step()
+        outcome = Step(failures=self._unfit)
+        self._unfit = []
         if self.running:
             self._decode(outcome)
         self._prefill(outcome)
@@ -87,11 +97,13 @@ class Scheduler:
     def _decode(self, outcome: Step) -> None:
         batch = self.running
         logits = self._runner.decode([one.last for one in batch], [one.length for one in batch])
-        tokens = next_tokens(logits, [one.sampler for one in batch])
+        samplers = [one.sampler for one in batch]
+        tokens = next_tokens(logits, samplers)
+        logprobs = logprobs_of(logits, tokens, samplers)
         # From the last row on, so that a row that leaves is filled from rows already dealt with.
         for row in range(len(batch) - 1, -1, -1):
             batch[row].length += 1
-            if self._advance(batch[row], row, tokens[row], outcome):
+            if self._advance(batch[row], row, tokens[row], logprobs.get(row), outcome):
                 self._leave(row)
 
     def _prefill(self, outcome: Step) -> None:
@@ -112,10 +124,13 @@ class Scheduler:
             if sequence.length == len(sequence.prompt):
                 self.arriving = None
                 (token,) = next_tokens(logits, [sequence.sampler])
-                if not self._advance(sequence, len(self.running), token, outcome):
+                logprobs = logprobs_of(logits, [token], [sequence.sampler]).get(0)
+                if not self._advance(sequence, len(self.running), token, logprobs, outcome):
                     self.running.append(sequence)
 
-    def _advance(self, sequence: Sequence, row: int, token: int | None, outcome: Step) -> bool:
+    def _advance(
+        self, sequence: Sequence, row: int, token: int | None, logprobs: Logprobs | None, outcome: Step
+    ) -> bool:
         """Book the next token of the sequence in `row`; true when it was the last."""
         if token is None:
             self._runner.clear(row)
@@ -123,8 +138,9 @@ class Scheduler:
             return True
         sequence.last = token
         sequence.left -= 1
-        finish = "stop" if token in self._runner.stops else "length" if sequence.left == 0 else None
-        outcome.tokens.append((sequence.id, token, finish))
+        sequence.sampler.take(token)
+        finish = "stop" if token in sequence.ends else "length" if sequence.left == 0 else None
+        outcome.tokens.append((sequence.id, token, finish, logprobs))
         return finish is not None
 
     def _leave(self, row: int) -> None:

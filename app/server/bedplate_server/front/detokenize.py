@@ -11,12 +11,16 @@ class TextStream:
 
     `push` returns what can be shown by now. Held back are bytes that do not yet make a character, and an
     ending that may be the start of a stop string. After a stop string was seen `stopped` is true and the text
-    ends before it.
+    ends before it, or with `keep_stop` behind it.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: list[str]) -> None:
-        self._tokenizer = tokenizer
-        self._decoder = DecodeStream(skip_special_tokens=True)
+    def __init__(
+        self, tokenizer: Tokenizer, stops: list[str], *, keep_stop: bool = False, skip_special: bool = True
+    ) -> None:
+        self.tokenizer = tokenizer
+        self._keep_stop = keep_stop
+        self._skip_special = skip_special
+        self._decoder = DecodeStream(skip_special_tokens=skip_special)
         self._tokens: list[int] = []
         self._decoded = 0
         self._pending = False
@@ -38,7 +42,9 @@ class TextStream:
         rest = ""
         if self._pending:
             # The last tokens may hold whole characters before the half one.
-            rest = self._tokenizer.decode(self._tokens)[self._decoded :].rstrip("\ufffd")
+            rest = self.tokenizer.decode(self._tokens, skip_special_tokens=self._skip_special)[self._decoded :].rstrip(
+                "\ufffd"
+            )
         return self._past_stops(rest) + ("" if self.stopped else self._release(len(self._held)))
 
     def _past_stops(self, text: str) -> str:
@@ -50,17 +56,18 @@ class TextStream:
         ends = [(start + len(stop), start) for stop in self._stops if (start := self._held.find(stop)) >= 0]
         if ends:
             self.stopped = True
-            return self._release(min(ends)[1])
+            end, start = min(ends)
+            return self._release(end if self._keep_stop else start)
         return self._release(len(self._held) - self._doubtful())
 
     def _next_characters(self, token: int) -> str | None:
         try:
-            return self._decoder.step(self._tokenizer, token)
+            return self._decoder.step(self.tokenizer, token)
         except Exception:
             # "Invalid prefix encountered": with some tokenizers a token changes how those before it read. What was
             # sent stays sent; decode on from here.
-            self._decoder = DecodeStream(skip_special_tokens=True)
-            return self._decoder.step(self._tokenizer, token)
+            self._decoder = DecodeStream(skip_special_tokens=self._skip_special)
+            return self._decoder.step(self.tokenizer, token)
 
     def _release(self, length: int) -> str:
         text, self._held = self._held[:length], self._held[length:]

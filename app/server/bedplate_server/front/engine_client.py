@@ -17,7 +17,7 @@ import structlog
 
 from .. import protocol
 from ..errors import ApiError, Refusal, engine_failed, unavailable
-from ..protocol import Cancel, Embed, Generate, Load, Ready, Refused, Step
+from ..protocol import Cancel, Embed, Generate, Load, Logprobs, Ready, Refused, Step
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,7 @@ _FIX = "read the log lines above; the kernel's out-of-memory killer is seen with
 class Job(Protocol):
     """Who waits for an engine's results under one id."""
 
-    def token(self, token: int, finish: str | None) -> None: ...
+    def token(self, token: int, finish: str | None, logprobs: Logprobs | None) -> None: ...
     def vectors(self, dimensions: int, data: bytes) -> None: ...
     def failed(self, error: ApiError) -> None: ...
 
@@ -178,10 +178,10 @@ class EngineClient:
     def _dispatch(self, step: Step) -> None:
         self.last_pass = time.monotonic()
         self.proven = self.proven or bool(step.tokens or step.vectors)
-        for job_id, token, finish in step.tokens:
+        for job_id, token, finish, logprobs in step.tokens:
             job = self._jobs.get(job_id) if finish is None else self._jobs.pop(job_id, None)
             if job is not None:
-                job.token(token, finish)
+                job.token(token, finish, logprobs)
         for job_id, dimensions, data in step.vectors:
             if (job := self._jobs.pop(job_id, None)) is not None:
                 job.vectors(dimensions, data)

@@ -29,8 +29,10 @@ class ChatFrames:
     def role(self, index: int) -> bytes:
         return self._chunk(index, b'{"role":"assistant","content":""}', b"null")
 
-    def text(self, index: int, text: str) -> bytes:
-        return self._chunk(index, b'{"content":' + orjson.dumps(text) + b"}", b"null")
+    def text(self, index: int, text: str, logprobs: list[dict[str, Any]] | None = None) -> bytes:
+        """A piece of text, with the log probabilities of its tokens if they were asked for."""
+        shown = b"null" if logprobs is None else orjson.dumps({"content": logprobs, "refusal": None})
+        return self._chunk(index, b'{"content":' + orjson.dumps(text) + b"}", b"null", shown)
 
     def finish(self, index: int, reason: str) -> bytes:
         return self._chunk(index, b"{}", orjson.dumps(reason))
@@ -40,12 +42,14 @@ class ChatFrames:
             return b""
         return self._head + b',"choices":[],"usage":' + orjson.dumps(usage) + b"}\n\n"
 
-    def _chunk(self, index: int, delta: bytes, reason: bytes) -> bytes:
+    def _chunk(self, index: int, delta: bytes, reason: bytes, logprobs: bytes = b"null") -> bytes:
         return (
             self._head
             + b',"choices":[{"index":%d,"delta":' % index
             + delta
-            + b',"logprobs":null,"finish_reason":'
+            + b',"logprobs":'
+            + logprobs
+            + b',"finish_reason":'
             + reason
             + b"}]"
             + self._tail

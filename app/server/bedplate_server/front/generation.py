@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+from tokenizers import Tokenizer
 
 from ..errors import ApiError
-from ..protocol import Sampling
+from ..protocol import Logprobs, Sampling
 from .detokenize import TextStream
 from .engine_client import EngineClient
+from .logprobs import TokenLogprobs
 
-_Event = tuple[int, int, str | None] | ApiError
+_Event = tuple[int, int, str | None, Logprobs | None] | ApiError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Piece:
-    """New text of one choice; `finish` is set on its last piece."""
+    """New text of one choice; `finish` is set on its last piece. A whole answer is one piece, too.
+
+    `logprobs` has the tokens read since the last piece, if they were asked for; the token that ended it is no text.
+    """
 
     index: int
-    text: str
-    finish: str | None
+    text: str = ""
+    finish: str | None = None
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
 
 
 class _Choice:
@@ -33,8 +40,8 @@ class _Choice:
         self.finished = False
         self._events = events
 
-    def token(self, token: int, finish: str | None) -> None:
-        self._events.put_nowait((self.index, token, finish))
+    def token(self, token: int, finish: str | None, logprobs: Logprobs | None) -> None:
+        self._events.put_nowait((self.index, token, finish, logprobs))
 
     def failed(self, error: ApiError) -> None:
         self._events.put_nowait(error)
@@ -69,6 +76,10 @@ class Generation:
             choice.job_id = engine.generate(choice, prompt, max_tokens, replace(sampling, seed=seed))
 
     @property
+    def tokenizer(self) -> Tokenizer:
+        return self._choices[0].stream.tokenizer
+
+    @property
     def finished(self) -> bool:
         return all(choice.finished for choice in self._choices)
 
@@ -93,20 +104,20 @@ class Generation:
         events = [event]
         while not self._events.empty():
             events.append(self._events.get_nowait())
-        texts: dict[int, str] = {}
-        reasons: dict[int, str] = {}
+        pieces: dict[int, Piece] = {}
         for event in events:
             if isinstance(event, ApiError):
                 raise event
-            index, token, finish = event
+            index, token, finish, logprobs = event
             choice = self._choices[index]
             if choice.finished:
                 continue
-            text, reason = self._take(choice, token, finish)
-            texts[index] = texts.get(index, "") + text
-            if reason is not None:
-                reasons[index] = reason
-        return [Piece(index, text, reasons.get(index)) for index, text in texts.items()]
+            piece = pieces.setdefault(index, Piece(index))
+            text, piece.finish = self._take(choice, token, finish)
+            piece.text += text
+            if logprobs is not None and finish != "stop":
+                piece.logprobs.append(TokenLogprobs(token, logprobs))
+        return list(pieces.values())
 
     def close(self) -> None:
         if self._closed:
@@ -129,16 +140,19 @@ class Generation:
         return text, finish
 
 
-async def whole(generation: Generation) -> list[tuple[str, str]]:
-    """Text and finish reason per choice, once all have ended; closes the generation however it goes."""
+async def whole(generation: Generation) -> list[Piece]:
+    """Every choice's whole answer, once all have ended; closes the generation however it goes."""
+    answers: dict[int, Piece] = {}
     texts: dict[int, list[str]] = {}
-    reasons: dict[int, str] = {}
     try:
         while not generation.finished:
             for piece in await generation.pieces():
+                answer = answers.setdefault(piece.index, Piece(piece.index))
                 texts.setdefault(piece.index, []).append(piece.text)
-                if piece.finish is not None:
-                    reasons[piece.index] = piece.finish
+                answer.logprobs += piece.logprobs
+                answer.finish = piece.finish
     finally:
         generation.close()
-    return [("".join(texts[index]), reasons[index]) for index in sorted(reasons)]
+    for index, answer in answers.items():
+        answer.text = "".join(texts[index])
+    return [answers[index] for index in sorted(answers)]

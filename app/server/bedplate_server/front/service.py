@@ -24,10 +24,11 @@ from ..errors import (
     overloaded,
     unavailable,
 )
-from ..protocol import Load, Ready, Sampling
+from ..protocol import Load, Logprobs, Ready, Sampling
 from .detokenize import TextStream
 from .engine_client import EngineClient, Job
 from .generation import Generation
+from .sampling_fields import SamplingFields
 from .schemas.chat import ChatRequest
 from .schemas.embeddings import EmbeddingRequest
 from .text import TextCodec
@@ -40,9 +41,7 @@ _FIRST_TOKEN_PATIENCE = 300.0
 # Settings of generation_config.json that change what model.generate returns and are not applied here, unless they have
 # these values.
 _UNAPPLIED: dict[str, Any] = {
-    "repetition_penalty": 1.0,
     "no_repeat_ngram_size": 0,
-    "min_p": None,
     "typical_p": 1.0,
     "suppress_tokens": None,
     "bad_words_ids": None,
@@ -115,7 +114,8 @@ class ModelService:
             prompt = await self._in_thread(codec.chat_prompt, turns)
             facts = await self.engine.ready(self._limits.start_wait_seconds)
             _check_tokens(prompt, facts, "messages")
-            return self._begin(prompt, self._token_limit(request, len(prompt), facts), request, codec)
+            sampling = request.sampling(self._defaults, facts.vocabulary)
+            return self._begin(prompt, self._token_limit(request, len(prompt), facts), sampling, request, codec)
         except BaseException:
             self._taken -= request.n
             raise
@@ -192,7 +192,7 @@ class ModelService:
             raise overloaded(self._taken)
         self._taken += count
 
-    def _token_limit(self, request: ChatRequest, prompt: int, facts: Ready) -> int:
+    def _token_limit(self, request: SamplingFields, prompt: int, facts: Ready) -> int:
         room = facts.context_length - prompt
         if request.token_limit is None:
             return min(self._limits.max_tokens_default, room)
@@ -200,7 +200,9 @@ class ModelService:
             raise context_length_exceeded(facts.context_length, prompt, request.token_limit)
         return request.token_limit
 
-    def _begin(self, prompt: list[int], max_tokens: int, request: ChatRequest, codec: TextCodec) -> Generation:
+    def _begin(
+        self, prompt: list[int], max_tokens: int, sampling: Sampling, request: SamplingFields, codec: TextCodec
+    ) -> Generation:
         def release() -> None:
             self._taken -= request.n
 
@@ -208,21 +210,15 @@ class ModelService:
             self.engine,
             prompt,
             max_tokens,
-            self._sampling(request),
+            sampling,
             request.n,
-            lambda: TextStream(codec.tokenizer, request.stop),
+            lambda: TextStream(
+                codec.tokenizer,
+                request.stop,
+                keep_stop=request.include_stop_str_in_output,
+                skip_special=request.skip_special_tokens,
+            ),
             release,
-        )
-
-    def _sampling(self, request: ChatRequest) -> Sampling:
-        """What the request says, else the model's own generation_config.json, else OpenAI's defaults."""
-        greedy_by_author = self._defaults.get("do_sample") is False
-        temperature = 0.0 if greedy_by_author else _given(self._defaults.get("temperature"), 1.0)
-        return Sampling(
-            temperature=_given(request.temperature, temperature),
-            top_p=_given(request.top_p, _given(self._defaults.get("top_p"), 1.0)),
-            top_k=max(_given(request.top_k, _given(self._defaults.get("top_k"), 0)), 0),
-            seed=None if request.seed is None else str(request.seed),
         )
 
 
@@ -232,7 +228,7 @@ class _Await:
     def __init__(self) -> None:
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-    def token(self, token: int, finish: str | None) -> None:
+    def token(self, token: int, finish: str | None, logprobs: Logprobs | None) -> None:
         self._settle(token)
 
     def vectors(self, dimensions: int, data: bytes) -> None:
@@ -245,10 +241,6 @@ class _Await:
     def _settle(self, result: Any) -> None:
         if not self.done.done():
             self.done.set_result(result)
-
-
-def _given(value: Any, otherwise: Any) -> Any:
-    return otherwise if value is None else value
 
 
 def _embedding_inputs(codec: TextCodec, facts: Ready, inputs: list[str | list[int]]) -> list[list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import structlog
 from fastapi import APIRouter, Request
@@ -13,7 +14,8 @@ from fastapi.responses import Response
 from ...errors import ApiError, internal_error
 from ..connection import EventStream, request_body, while_connected
 from ..frames import DONE, KEEPALIVE, ChatFrames, error_frame
-from ..generation import Generation, whole
+from ..generation import Generation, Piece, whole
+from ..logprobs import chat_content
 from ..registry import json_answer, registry_of, request_schema
 from ..schemas.chat import ChatRequest
 
@@ -44,16 +46,20 @@ async def create_chat_completion(request: Request) -> Response:
             "model": service.name,
             "choices": [
                 {
-                    "index": index,
-                    "message": {"role": "assistant", "content": text, "refusal": None},
-                    "logprobs": None,
-                    "finish_reason": reason,
+                    "index": choice.index,
+                    "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                    "logprobs": _logprobs(generation, choice) if body.logprobs else None,
+                    "finish_reason": choice.finish,
                 }
-                for index, (text, reason) in enumerate(choices)
+                for choice in choices
             ],
             "usage": generation.usage,
         }
     )
+
+
+def _logprobs(generation: Generation, choice: Piece) -> dict[str, Any]:
+    return {"content": chat_content(generation.tokenizer, choice.logprobs), "refusal": None}
 
 
 async def _events(generation: Generation, frames: ChatFrames, silence: float) -> AsyncIterator[bytes]:
@@ -67,7 +73,10 @@ async def _events(generation: Generation, frames: ChatFrames, silence: float) ->
                 if piece.index not in begun:
                     begun.add(piece.index)
                     out.append(frames.role(piece.index))
-                if piece.text:
+                if piece.logprobs:
+                    content = chat_content(generation.tokenizer, piece.logprobs)
+                    out.append(frames.text(piece.index, piece.text, content))
+                elif piece.text:
                     out.append(frames.text(piece.index, piece.text))
                 if piece.finish is not None:
                     out.append(frames.finish(piece.index, piece.finish))

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from ..sampling_fields import SamplingFields
+from ..sampling_fields import ChatSamplingFields
 from .base import Request, Strict, inconsistent
 from .messages import Message
 
@@ -15,11 +15,10 @@ class StreamOptions(Strict):
     include_usage: bool = False
 
 
-class ChatRequest(SamplingFields, Request):
+class ChatRequest(ChatSamplingFields, Request):
     """Body of POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
 
@@ -27,12 +26,4 @@ class ChatRequest(SamplingFields, Request):
     def _consistent(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise inconsistent("stream_options", "is only allowed when stream is true")
-        if None not in (self.max_tokens, self.max_completion_tokens) and (
-            self.max_tokens != self.max_completion_tokens
-        ):
-            raise inconsistent("max_tokens", "differs from max_completion_tokens; give one of them")
         return self
-
-    @property
-    def token_limit(self) -> int | None:
-        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
