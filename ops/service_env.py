@@ -1,4 +1,4 @@
-"""The inference service's Python environment on this machine: for `./bedplate serve` and the service's own tests."""
+"""Python environments on this machine made from hash locks: the inference service's, and those of its tests and benchmark."""
 
 from __future__ import annotations
 
@@ -26,21 +26,23 @@ class EnvironmentFailed(Exception):
 
 
 def service_python(console: Console, *, tests: bool = False) -> Path:
-    """The environment's interpreter, made from the hash locks when it is missing or the locks changed.
+    """The interpreter of the service's environment. tests: with the packages of the service's test suite."""
+    name, locks = ("service-tests", [*LOCKS, TEST_LOCK]) if tests else ("service", LOCKS)
+    return locked_python(name, locks, "PyTorch for the CPU and the service's packages; once, under a minute", console)
 
-    tests: with the packages of the service's test suite. The environment is stamped last, so a half-made one is made again.
+
+def locked_python(name: str, locks: list[Path], holds: str, console: Console) -> Path:
+    """The interpreter of an environment below .bedplate/envs, made from hash locks when it is missing or they changed.
+
+    It is stamped last, so a half-made one is made again.
     """
-    locks = [*LOCKS, TEST_LOCK] if tests else LOCKS
     content = b"".join(lock.read_bytes() for lock in locks) + sys.version.encode()
     stamp = hashlib.sha256(content).hexdigest()
-    home = WORK / "envs" / ("service-tests" if tests else "service")
+    home = WORK / "envs" / name
     python = home / "bin" / "python"
     if (home / "stamp").is_file() and (home / "stamp").read_text() == stamp:
         return python
-    console.print(
-        f"Preparing {home.relative_to(ROOT)} (PyTorch for the CPU and the service's packages; once, under a minute)",
-        highlight=False,
-    )
+    console.print(f"Preparing {home.relative_to(ROOT)} ({holds})", highlight=False)
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
     install = [
         str(python),
@@ -61,7 +63,7 @@ def service_python(console: Console, *, tests: bool = False) -> Path:
         done = subprocess.run([*install, "--extra-index-url", index], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise EnvironmentFailed(
-            f"BP007 the service's environment could not be made: found {done.stderr.strip().splitlines()[-1:]}, wanted the packages of "
+            f"BP007 the environment {name} could not be made: found {done.stderr.strip().splitlines()[-1:]}, wanted the packages of "
             f"{', '.join(str(lock.relative_to(ROOT)) for lock in locks)}. Fix: let pip reach an index that has them "
             f"(pip config set global.index-url ...; PyTorch's own is {index})."
         )

