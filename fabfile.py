@@ -97,6 +97,7 @@ def serve(
         "torch": "such as 2.9.1 (default: auto)",
         "variant": "such as cu128, cpu, pypi (default: auto)",
         "lib": "such as vllm=0.23.0; repeat for several",
+        "locked": "only builds that this checkout has locks for, as site.yml decides",
         "json": "print JSON",
     },
 )
@@ -114,14 +115,31 @@ def resolve(
     compat: str | None = None,
     torch: str | None = None,
     variant: str | None = None,
+    locked: bool = False,
     json: bool = False,
 ) -> None:
     """Which driver, CUDA, PyTorch wheel and libraries run together on a host, and why."""
     from ops.resolve import resolve as run
 
     host = {"gpu": gpu, "driver": driver, "module": module, "os": os, "glibc": glibc, "arch": arch, "compat": compat}
-    wish = {"torch": torch, "variant": variant, "lib": lib}
+    wish = {"torch": torch, "variant": variant, "lib": lib, "locked": locked}
     sys.exit(run(Path(facts) if facts else None, {**host, **wish, "python": python}, json))
+
+
+@task(
+    help={
+        "torch": "release, such as 2.14.1",
+        "variant": "wheel variant, such as cu130",
+        "folder": "where to write it (default: this checkout's locks; name another one in pytorch_locks)",
+        "index": "index with the build's wheels instead of PyTorch's own, for those that pip's index does not have",
+    }
+)
+def lock(_context: Context, torch: str, variant: str, folder: str | None = None, index: str | None = None) -> None:
+    """Lock another build of PyTorch by hash, for the environments of the servers."""
+    from ops.paths import LOCKS
+    from ops.torch_lock import lock as run
+
+    sys.exit(run(torch, variant, Path(folder).resolve() if folder else LOCKS, index, CONSOLE))
 
 
 @task(help={"all": "also the slow and destructive tests", "only": "run only stages with these names, comma separated"})

@@ -10,6 +10,7 @@ WORK = ROOT / ".bedplate"
 LOGS = WORK / "logs"
 REPORTS = WORK / "reports"
 SANDBOX_INVENTORY = ROOT / "inventory" / "sandbox"
+LOCKS = ROOT / "roles" / "pytorch" / "files" / "locks"
 TUTOR = ROOT / "app" / "models" / "tutor"
 
 

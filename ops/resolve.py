@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 import yaml
 
+from ops.paths import LOCKS
+from plugins.module_utils.bedplate.torch_locks import read_folders, read_lock
 from plugins.module_utils.stack import Decision, StackError
 from plugins.module_utils.stack import resolve as decide
 from plugins.module_utils.stack.explain import lines
@@ -125,8 +127,18 @@ def question_of(flags: Mapping[str, Any]) -> Question:
             "python": flags.get("python"),
             "cuda_compat": flags.get("compat"),
         },
-        want={"torch": flags.get("torch"), "variant": flags.get("variant"), "libs": _libraries(flags.get("lib") or [])},
+        want={
+            "torch": flags.get("torch"),
+            "variant": flags.get("variant"),
+            "libs": _libraries(flags.get("lib") or []),
+            "stacks": locked_stacks() if flags.get("locked") else None,
+        },
     )
+
+
+def locked_stacks() -> list[dict[str, Any]]:
+    """The builds this checkout has locks for."""
+    return [read_lock(path, text) for path, text in read_folders([str(LOCKS)])]
 
 
 def _libraries(given: list[str]) -> dict[str, str | None]:

@@ -142,3 +142,60 @@ def test_a_decision_is_plain_data_the_same_twice_and_ten_lines(question: tuple[d
     assert first == second
     assert json.loads(json.dumps(first.as_dict())) == first.as_dict()
     assert len(lines(first)) <= 10
+
+
+@st.composite
+def locked_questions(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A question about a few locked builds, each for some architectures and Pythons."""
+    facts, want = draw(questions(drivers=[*DRIVERS]))
+    builds = [(torch, variant) for torch in TORCHES for variant in [*release_variants(torch, facts["arch"]), "cpu"]]
+    stacks = [
+        {"torch": torch, "variant": variant, "architectures": architectures, "pythons": pythons}
+        for torch, variant in draw(st.lists(st.sampled_from(builds), max_size=4, unique=True))
+        for architectures in [draw(st.sampled_from([[], ["x86_64"], ["aarch64"], ["x86_64", "aarch64"]]))]
+        for pythons in [draw(st.sampled_from([[], ["3.11"], ["3.10", "3.11", "3.12"]]))]
+    ]
+    return facts, {**want, "stacks": stacks}
+
+
+def is_locked(facts: dict[str, Any], want: dict[str, Any], torch: str | None, variant: str | None) -> bool:
+    return any(
+        (one["torch"], one["variant"]) == (torch, variant)
+        and facts["arch"] in (one["architectures"] or [facts["arch"]])
+        and facts["python"] in (one["pythons"] or [facts["python"]])
+        for one in want["stacks"]
+    )
+
+
+@settings(STEADY, max_examples=400)
+@given(locked_questions())
+def test_only_locked_builds_are_chosen_or_proposed(question: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    facts, want = question
+    decision = resolve(facts, want)
+    if decision.verdict != "reject":
+        assert decision.torch and decision.variant and is_locked(facts, want, decision.torch, decision.variant)
+        assert broken_rules(facts, decision.torch, decision.variant, want["libs"]) == []
+    for alternative in decision.alternatives:
+        changed_facts, wish = with_changes(facts, want, alternative)
+        assert resolve(changed_facts, wish).verdict == "ok", alternative
+        assert is_locked(facts, want, alternative["torch"], alternative["variant"])
+
+
+@settings(STEADY, max_examples=400)
+@given(locked_questions())
+def test_a_locked_build_that_works_is_never_missed_and_a_missing_lock_is_all_that_is_missing(
+    question: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    facts, want = question
+    decision = resolve(facts, want)
+    if decision.verdict != "reject":
+        return
+    for one in want["stacks"]:
+        # auto means a CUDA build where there is a GPU, and the CPU build elsewhere.
+        auto = want["variant"] == "auto" and (one["variant"] == "cpu") == (not facts["gpus"])
+        wished = want["torch"] in ("auto", one["torch"]) and (auto or want["variant"] == one["variant"])
+        if wished and is_locked(facts, want, one["torch"], one["variant"]):
+            assert broken_rules(facts, one["torch"], one["variant"], want["libs"])
+    if decision.reason == "not_locked":
+        unlocked = resolve(facts, {**want, "stacks": None})
+        assert unlocked.verdict in ("ok", "ok_with_warning") and "./bedplate lock --torch" in str(decision.fix)

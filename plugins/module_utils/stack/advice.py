@@ -8,6 +8,7 @@ from typing import Any
 from .assess import Assessment
 from .cuda import accepts_base
 from .drivers import DriverPlan, branch_has, driver_needs, driver_plan
+from .stacks import Stack
 from .tables import Tables
 
 DRIVER_REASONS = ("driver_dropped_gpu", "driver_too_old_for_gpu", "driver_too_old_for_cuda", "kernel_module_flavour")
@@ -18,7 +19,7 @@ def fix_for(tables: Tables, found: Assessment, alternatives: Sequence[Mapping[st
     host, main = found.host, found.problems[0]
     instead = f"take {alternative_text(alternatives[0])}" if alternatives else ""
     if main.reason == "no_gpu":
-        return "set cuda_match_variant: cpu, or make the GPU visible to the system (lspci -nn -d 10de: must list it)"
+        return "set pytorch_variant: cpu, or make the GPU visible to the system (lspci -nn -d 10de: must list it)"
     if main.reason == "mixed_gpus":
         return _or("put these GPUs into different servers", instead)
     if main.reason in DRIVER_REASONS:
@@ -32,6 +33,8 @@ def fix_for(tables: Tables, found: Assessment, alternatives: Sequence[Mapping[st
     if main.reason == "python_unsupported" and found.stack.release:
         pythons = found.stack.release.python
         return _or(f"use Python {pythons[0]} to {pythons[-1]} for {found.stack.name}", instead)
+    if main.reason == "not_locked":
+        return _or(f"lock it: {lock_command(found.stack)}", instead)
     if main.reason == "glibc_too_old":
         return _or("use a newer release of the operating system", instead)
     return (
@@ -43,6 +46,11 @@ def fix_for(tables: Tables, found: Assessment, alternatives: Sequence[Mapping[st
 def install(plan: DriverPlan) -> str:
     """'install driver 580 (…): nvidia_driver_branch: 580, nvidia_driver_flavour: open'."""
     return f"install {plan}: nvidia_driver_branch: {plan.branch.number}, nvidia_driver_flavour: {plan.flavour}"
+
+
+def lock_command(stack: Stack) -> str:
+    """'./bedplate lock --torch 2.9.1 --variant cu128', which docs/how-to.md explains."""
+    return f"./bedplate lock --torch {stack.torch} --variant {stack.variant}"
 
 
 def alternative_text(alternative: Mapping[str, Any]) -> str:

@@ -38,7 +38,8 @@ def alternatives(tables: Tables, host: Host, wish: Wish, found: Assessment) -> t
     if host.gpus and found.problems and not chosen:
         on_cpu = replace(found, stack=replace(found.stack, variant="cpu", plain=False))
         stacks = _ok_stacks(tables, host, replace(wish, variant="cpu"), on_cpu)
-        chosen = [_described(host, host, wish, stack) for stack in islice(stacks, COUNT)]
+        firsts = {(stack.torch, stack.variant): stack for stack in reversed([*islice(stacks, COUNT)])}
+        chosen = [_described(host, host, wish, stack) for stack in reversed(firsts.values())]
     return tuple(chosen)
 
 
@@ -62,7 +63,7 @@ def changed_hosts(tables: Tables, host: Host, found: Assessment) -> Iterator[Hos
 
 def _ok_stacks(tables: Tables, host: Host, wish: Wish, found: Assessment) -> Iterator[Stack]:
     """Different stacks that are ok, the nearest to the wish first; without the one found, unless it was rejected."""
-    base = assess_host(tables, host)
+    base = assess_host(tables, host, wish.stacks)
     if base.problems and not _for_cpu(host, found):
         return
     judged: dict[object, bool] = {}
@@ -96,9 +97,10 @@ def _near_wishes(host: Host, wish: Wish, found: Assessment) -> list[Wish]:
     """The same torch in another variant, the same variant of another torch, anything."""
     torch = found.stack.torch if found.stack.release else None
     if _for_cpu(host, found):
-        return [Wish(torch, "cpu", wish.libs), Wish(None, "cpu", wish.libs)]
+        return [replace(wish, torch=torch, variant="cpu"), replace(wish, torch=None, variant="cpu")]
     variant = None if found.stack.plain else found.stack.variant
-    return [Wish(torch, None, wish.libs), Wish(None, variant, wish.libs), Wish(None, None, wish.libs)]
+    near = ((torch, None), (None, variant), (None, None))
+    return [replace(wish, torch=torch, variant=variant) for torch, variant in near]
 
 
 def _other_libraries(tables: Tables, host: Host, wish: Wish, found: Assessment) -> Iterator[Stack]:

@@ -11,9 +11,9 @@ from .drivers import driver_finding
 from .findings import REASONS, Finding, Problem
 from .host import Host, dotted
 from .libs import libraries_finding
-from .stacks import Stack
+from .stacks import LockedStack, Stack
 from .tables import Gpu, Tables
-from .wheels import kernels_finding, published_finding, system_finding
+from .wheels import kernels_finding, locked_finding, published_finding, python_series, system_finding
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class HostAssessment:
     gpus: Finding
     driver: Finding
     compat: Finding
+    # The stacks the wish allows; None: all.
+    locked: tuple[LockedStack, ...] | None = None
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -43,6 +45,8 @@ class Assessment:
     stack: Stack
     host: Host
     findings: tuple[Finding, ...]
+    # What would have been chosen, had it a lock.
+    unlocked: Stack | None = None
 
     @cached_property
     def problems(self) -> tuple[Problem, ...]:
@@ -86,10 +90,13 @@ class Assessment:
         return tuple(named)
 
 
-def assess_host(tables: Tables, host: Host) -> HostAssessment:
-    """Judge what the host brings, before any stack."""
+def assess_host(tables: Tables, host: Host, locked: tuple[LockedStack, ...] | None = None) -> HostAssessment:
+    """Judge what the host brings, before any stack. locked: the stacks the wish allows, of which those for this host remain."""
+    if locked is not None:
+        python = python_series(host.python)
+        locked = tuple(stack for stack in locked if stack.serves(host.arch, python))
     return HostAssessment(
-        host, Finding(f"GPU: {_listed(host)}"), driver_finding(tables, host), compat_finding(tables, host)
+        host, Finding(f"GPU: {_listed(host)}"), driver_finding(tables, host), compat_finding(tables, host), locked
     )
 
 
@@ -106,6 +113,8 @@ def is_ok(tables: Tables, base: HostAssessment, stack: Stack) -> bool:
 def _findings(tables: Tables, base: HostAssessment, stack: Stack) -> Iterator[Finding]:
     """Rule by rule, from the hardware up. Rules that need a wheel are left out where there is none."""
     host, cuda = base.host, tables.cuda.get(stack.variant)
+    if base.locked is not None:
+        yield locked_finding(host, stack, base.locked)
     wheel = stack.release.wheels.get(host.arch, {}).get(stack.variant) if stack.release else None
     if stack.variant == "cpu":
         yield base.gpus

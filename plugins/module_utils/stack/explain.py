@@ -8,7 +8,7 @@ from .findings import CODES
 
 LINES = 10
 # Lines of the explanation that begin so say what was found; the others what was compared.
-_REMARKS = (*(f"{reason}:" for reason in CODES), "warning:", "uncertain:", "plan:")
+_REMARKS = (*(f"{reason}:" for reason in CODES), "warning:", "uncertain:", "plan:", "lock:")
 
 
 def lines(decision: Decision) -> list[str]:

@@ -22,6 +22,7 @@ CODES = {
     "python_unsupported": "BP148",
     "gpu_below_lib_min": "BP149",
     "lib_conflict": "BP149",
+    "not_locked": "BP306",
 }
 REASONS = tuple(CODES)
 

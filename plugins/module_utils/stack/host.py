@@ -9,6 +9,7 @@ from typing import Any
 
 from .errors import StackError
 from .gpus import gpu_named, gpu_of_capability, gpu_with_pci_id, nearest_names
+from .stacks import LockedStack
 from .tables import Capability, CompatPackage, Gpu, Tables
 from .versions import Version, version
 
@@ -39,11 +40,12 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is wanted. torch, variant None: auto."""
+    """What is wanted. torch, variant None: auto. stacks: only one of these; None: whichever was published."""
 
     torch: str | None = None
     variant: str | None = None
     libs: Mapping[str, Version | None] = field(default_factory=dict)
+    stacks: tuple[LockedStack, ...] | None = None
 
 
 def host_of(tables: Tables, facts: Mapping[str, Any]) -> Host:
@@ -84,7 +86,25 @@ def wish_of(want: Mapping[str, Any]) -> Wish:
     libs = want.get("libs") or {}
     if not isinstance(libs, Mapping):
         raise _unreadable("libs", libs, "a mapping of names to versions")
-    return Wish(torch, variant, {_library_name(name): _library_version(name, text) for name, text in libs.items()})
+    listed = {_library_name(name): _library_version(name, text) for name, text in libs.items()}
+    return Wish(torch, variant, listed, _stacks(want.get("stacks")))
+
+
+def _stacks(value: Any) -> tuple[LockedStack, ...] | None:
+    if value is None:
+        return None
+    wanted = "a list of {torch, variant}"
+    if not isinstance(value, list | tuple):
+        raise _unreadable("stacks", value, wanted)
+    stacks = []
+    for entry in value:
+        fields: Mapping[str, Any] = entry if isinstance(entry, Mapping) else {}
+        torch, variant = (_text(f"stacks.{key}", fields.get(key)) for key in ("torch", "variant"))
+        if torch is None or variant is None:
+            raise _unreadable("stacks", entry, wanted)
+        limits = (tuple(map(str, fields.get(key) or ())) for key in ("architectures", "pythons"))
+        stacks.append(LockedStack(torch, variant, *limits))
+    return tuple(stacks)
 
 
 def _gpu(tables: Tables, entry: Any, doubts: list[str]) -> tuple[str, Gpu]:

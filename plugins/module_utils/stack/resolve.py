@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from .advice import fix_for, install
+from .advice import fix_for, install, lock_command
 from .alternatives import alternatives
 from .assess import Assessment, assess_host
 from .decision import Decision
@@ -22,7 +22,8 @@ def resolve(facts: Mapping[str, Any], want: Mapping[str, Any], tables: Tables | 
 
     facts: gpus [{name, pci_id?, compute_cap?}], driver, kernel_module (open, proprietary, null), os {id, version, glibc}, arch,
     python, cuda_compat?. want: torch (2.9.1, 2.9 or auto), variant (cu128, auto, cpu, or pypi for what plain pip takes),
-    libs {name: version}. Raises StackError for a question that cannot be read. No I/O beyond the resolver's own data.
+    libs {name: version}, stacks [{torch, variant, architectures?, pythons?}]: only one of these, the locked ones. Raises
+    StackError for a question that cannot be read. No I/O beyond the resolver's own data.
     """
     tables = tables or load_tables()
     host, wish = host_of(tables, facts), wish_of(want)
@@ -30,7 +31,7 @@ def resolve(facts: Mapping[str, Any], want: Mapping[str, Any], tables: Tables | 
         wish = replace(wish, variant="cpu")
     if host.gpus and host.driver is None and wish.variant != "cpu":
         return _decide_without_driver(tables, host, wish)
-    return _decided(tables, host, wish, best(tables, assess_host(tables, host), wish))
+    return _decided(tables, host, wish, best(tables, assess_host(tables, host, wish.stacks), wish))
 
 
 def plan_driver(facts: Mapping[str, Any], want: Mapping[str, Any], tables: Tables | None = None) -> DriverPlan | None:
@@ -49,9 +50,9 @@ def _decide_without_driver(tables: Tables, host: Host, wish: Wish) -> Decision:
     """Judge the wish on the driver that would be installed: a plan if it works there, else what stands in its way."""
     plan = _plan_for(tables, host, wish)
     if plan is None:
-        return _decided(tables, host, wish, best(tables, assess_host(tables, host), wish))
+        return _decided(tables, host, wish, best(tables, assess_host(tables, host, wish.stacks), wish))
     planned = replace(host, driver=plan.branch.last_known, kernel_module=plan.flavour, compat=None)
-    found = best(tables, assess_host(tables, planned), wish)
+    found = best(tables, assess_host(tables, planned, wish.stacks), wish)
     decision = _decided(tables, host, wish, found)
     if decision.verdict == "reject":
         return decision
@@ -88,4 +89,6 @@ def _explanation(found: Assessment) -> Iterator[str]:
     yield from (finding.compared for finding in found.findings if finding.compared)
     yield from (f"{problem.reason}: {problem.text}" for problem in found.problems)
     yield from (text if text.startswith("uncertain:") else f"warning: {text}" for text in found.warnings)
+    if found.unlocked and not found.problems:
+        yield f"lock: {found.unlocked.name} would come first, but has no lock: {lock_command(found.unlocked)}"
     yield from found.doubts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from .assess import Assessment, HostAssessment, assess
 from .host import Host, Wish
@@ -21,15 +22,28 @@ def candidates(tables: Tables, host: Host, wish: Wish) -> Iterator[Stack]:
 
 
 def best(tables: Tables, base: HostAssessment, wish: Wish) -> Assessment:
-    """The first candidate that is ok, else the first with a warning, else the one with the fewest problems."""
+    """The first candidate that is ok, else the first with a warning, else the one with the fewest problems.
+
+    Where locks restrict the choice, the first that lacks nothing but a lock is named beside it.
+    """
     judged: list[Assessment] = []
     for stack in candidates(tables, base.host, wish):
-        assessment = assess(tables, base, stack)
-        if assessment.verdict == "ok":
-            return assessment
-        judged.append(assessment)
-    warned = (assessment for assessment in judged if assessment.verdict == "ok_with_warning")
-    return next(warned, None) or min(judged, key=lambda assessment: len(assessment.problems))
+        judged.append(assess(tables, base, stack))
+        if judged[-1].verdict == "ok":
+            break
+    ok, warned = ([one for one in judged if one.verdict == verdict] for verdict in ("ok", "ok_with_warning"))
+    found = next(iter(ok + warned), None) or min(judged, key=_distance)
+    unlocked = next((one.stack for one in judged if _lacks_only_a_lock(one) and not one.warnings), None)
+    return replace(found, unlocked=unlocked)
+
+
+def _distance(assessment: Assessment) -> tuple[int, bool, bool]:
+    """How far a rejected stack is from working; one that lacks only its lock is the nearest."""
+    return len(assessment.problems), not _lacks_only_a_lock(assessment), bool(assessment.warnings)
+
+
+def _lacks_only_a_lock(assessment: Assessment) -> bool:
+    return [problem.reason for problem in assessment.problems] == ["not_locked"]
 
 
 def _releases(tables: Tables, torch: str | None) -> list[Release]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from .tables import Release
@@ -23,3 +23,26 @@ class Stack:
     def name(self) -> str:
         """'torch 2.9.1+cu128'."""
         return f"torch {self.torch}+{self.variant}"
+
+
+@dataclass(frozen=True, slots=True)
+class LockedStack:
+    """A torch build whose wheels are locked by hash. architectures, pythons: what its lock is for; empty: any."""
+
+    torch: str
+    variant: str
+    architectures: tuple[str, ...] = ()
+    pythons: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """'torch 2.9.1+cu128'."""
+        return f"torch {self.torch}+{self.variant}"
+
+    def serves(self, arch: str, python: str | None) -> bool:
+        """Whether the lock is for this machine and this Python series."""
+        return _among(arch, self.architectures) and (python is None or _among(python, self.pythons))
+
+
+def _among(wanted: str, listed: Collection[str]) -> bool:
+    return not listed or wanted in listed

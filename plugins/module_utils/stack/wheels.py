@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .findings import Finding, Problem
 from .host import Host, dotted
-from .stacks import Stack
+from .stacks import LockedStack, Stack
 from .tables import Capability, Cuda, Gpu, Release, Tables, Wheel
 from .versions import Version, satisfies
 
@@ -29,6 +29,15 @@ def published_finding(tables: Tables, host: Host, stack: Stack) -> Finding:
         text = f"torch {release.version} for {arch} was published as {', '.join(variants)}, not as {stack.variant}"
         return _unpublished(stack, text)
     return Finding(f"wheel: {stack.name} for {arch}")
+
+
+def locked_finding(host: Host, stack: Stack, locked: tuple[LockedStack, ...]) -> Finding:
+    """Whether the wheels of a stack are locked by hash for this host."""
+    if any((one.torch, one.variant) == (stack.torch, stack.variant) for one in locked):
+        return Finding("")
+    have = ", ".join(one.name.removeprefix("torch ") for one in locked) or "none"
+    python = f", Python {python_series(host.python)}" if host.python else ""
+    return Finding("", (Problem("not_locked", f"{stack.name} has no lock for {host.arch}{python}; locked are {have}"),))
 
 
 def _unpublished(stack: Stack, text: str, reason: str = "variant_not_published") -> Finding:
