@@ -17,7 +17,7 @@ LOCKS = [
     SERVER / "requirements" / "inference.txt",
     ROOT / "roles" / "pytorch" / "files" / "locks" / "torch-2.13.0-cpu.txt",
 ]
-TEST_LOCK = SERVER / "requirements" / "test.txt"
+TEST_LOCKS = [SERVER / "requirements" / name for name in ("test.txt", "test-models.txt")]
 SOURCES = ROOT / "roles" / "bedplate_defaults" / "defaults" / "main" / "sources.yml"
 
 
@@ -27,7 +27,7 @@ class EnvironmentFailed(Exception):
 
 def service_python(console: Console, *, tests: bool = False) -> Path:
     """The interpreter of the service's environment. tests: with the packages of the service's test suite."""
-    name, locks = ("service-tests", [*LOCKS, TEST_LOCK]) if tests else ("service", LOCKS)
+    name, locks = ("service-tests", [*LOCKS, *TEST_LOCKS]) if tests else ("service", LOCKS)
     return locked_python(name, locks, "PyTorch for the CPU and the service's packages; once, under a minute", console)
 
 

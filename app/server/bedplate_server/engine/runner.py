@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.utils import logging as transformers_logging
 
 from ..errors import Refusal
 from ..protocol import Load, Ready
-from . import memory
+from . import memory, vectors
 from .masks import SERVED_LAYER_TYPES, attention_masks
 from .slots import KVShape, KVSlots
 
@@ -27,6 +27,7 @@ class Runner:
         self.dtype: torch.dtype = self.model.dtype
         self.stops = _stop_tokens(self.model) if load.generates else frozenset()
         self.kv: KVSlots | None = None
+        self._recipe = vectors.Recipe(load.pooling, load.normalize, load.scores, cached=load.generates)
         context = int(getattr(self.config, "max_position_embeddings", 0) or load.context_length or 2048)
         self.plan = memory.KVPlan(load.max_batch, min(load.context_length or context, context), 0)
         if load.generates:
@@ -67,22 +68,9 @@ class Runner:
         self.kv.clear(row)
 
     @torch.inference_mode()
-    def embed(self, inputs: list[list[int]]) -> torch.Tensor:
-        """Unit vectors [inputs, size], float32: the mean of the last hidden states of each input's tokens."""
-        longest = max(map(len, inputs))
-        tokens = torch.zeros(len(inputs), longest, dtype=torch.long)
-        mask = torch.zeros_like(tokens)
-        for row, one in enumerate(inputs):
-            tokens[row, : len(one)] = torch.tensor(one)
-            mask[row, : len(one)] = 1
-        tokens, mask = tokens.to(self.device), mask.to(self.device)
-        # The body without the language model head, where there is one.
-        body = getattr(self.model, self.model.base_model_prefix, self.model)
-        options = {"use_cache": False} if self.kv is not None else {}
-        states = body(input_ids=tokens, attention_mask=mask, **options).last_hidden_state.float()
-        weights = mask[:, :, None].float()
-        means = (states * weights).sum(dim=1) / weights.sum(dim=1)
-        return torch.nn.functional.normalize(means, dim=-1).cpu()
+    def embed(self, inputs: list[list[int]], boundaries: list[int] | None = None) -> torch.Tensor:
+        """One vector per input [inputs, size], float32, or the score of a pair [inputs, 1]."""
+        return vectors.of(self.model, inputs, boundaries, self._recipe)
 
     def _pass(self, first: int, tokens: torch.Tensor, positions: torch.Tensor, end: int) -> torch.Tensor:
         assert self.kv is not None
@@ -131,7 +119,8 @@ class Runner:
 
 
 def _loaded(load: Load, device: torch.device) -> Any:
-    kind = AutoModelForCausalLM if load.generates else AutoModel
+    kind: Any = AutoModelForCausalLM if load.generates else AutoModel
+    kind = AutoModelForSequenceClassification if load.scores else kind
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # Most CPUs convert every bfloat16 to float32 and back; the same weights in float32 are faster and as
     # exact.

@@ -44,6 +44,7 @@ class EmbedJob:
     def __init__(self, request: Embed) -> None:
         self.id = request.id
         self.inputs = request.inputs
+        self.boundaries = request.boundaries
         self.order = deque(sorted(range(len(request.inputs)), key=lambda index: len(request.inputs[index])))
         self.vectors: dict[int, torch.Tensor] = {}
 
@@ -159,7 +160,8 @@ class Scheduler:
         batch = [job.order.popleft()]
         while job.order and len(job.inputs[job.order[0]]) * (len(batch) + 1) <= _EMBEDDING_TOKENS_PER_STEP:
             batch.append(job.order.popleft())
-        vectors = self._runner.embed([job.inputs[index] for index in batch])
+        boundaries = None if job.boundaries is None else [job.boundaries[index] for index in batch]
+        vectors = self._runner.embed([job.inputs[index] for index in batch], boundaries)
         job.vectors.update(zip(batch, vectors, strict=True))
         if not job.order:
             self.embedding.popleft()

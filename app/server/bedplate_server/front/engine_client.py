@@ -93,8 +93,8 @@ class EngineClient:
     def generate(self, job: Job, prompt: list[int], max_tokens: int, sampling: protocol.Sampling) -> int:
         return self._submit(job, Generate(next(self._ids), prompt, max_tokens, sampling))
 
-    def embed(self, job: Job, inputs: list[list[int]]) -> int:
-        return self._submit(job, Embed(next(self._ids), inputs))
+    def embed(self, job: Job, inputs: list[list[int]], boundaries: list[int] | None = None) -> int:
+        return self._submit(job, Embed(next(self._ids), inputs, boundaries))
 
     def cancel(self, job_id: int) -> None:
         """Forget the job and tell the engine; nothing happens if it has ended."""

@@ -30,7 +30,9 @@ class Registry:
         service = self.named(name)
         if not service.checkpoint.chats:
             raise bad_request(
-                f"The model `{name}` does not chat; it serves embeddings.", "model", "model_not_supported"
+                f"The model `{name}` does not chat; its task is {service.checkpoint.task}.",
+                "model",
+                "model_not_supported",
             )
         return service
 
@@ -39,6 +41,11 @@ class Registry:
         if not service.checkpoint.embeds:
             raise bad_request(f"The model `{name}` does not serve embeddings.", "model", "model_not_supported")
         return service
+
+    def for_reranking(self, name: str) -> ModelService:
+        """A cross-encoder, or an embedding model, whose vectors are compared."""
+        service = self.named(name)
+        return service if service.checkpoint.scores else self.for_embedding(name)
 
 
 def registry_of(request: Request) -> Registry:

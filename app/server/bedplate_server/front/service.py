@@ -28,9 +28,9 @@ from ..protocol import Load, Logprobs, Ready, Sampling
 from .detokenize import TextStream
 from .engine_client import EngineClient, Job
 from .generation import Generation
+from .inputs import Inputs, check_tokens
 from .sampling_fields import SamplingFields
 from .schemas.chat import ChatRequest
-from .schemas.embeddings import EmbeddingRequest
 from .text import TextCodec
 
 log = structlog.get_logger(__name__)
@@ -70,6 +70,9 @@ class ModelService:
             name=config.name,
             path=str(checkpoint.path),
             generates=checkpoint.chats,
+            scores=checkpoint.scores,
+            pooling=config.pooling or checkpoint.sentence.pooling,
+            normalize=_given(config.normalize, checkpoint.sentence.normalize),
             dtype=config.dtype,
             device=config.device,
             max_batch=config.max_batch,
@@ -89,8 +92,11 @@ class ModelService:
             if self._defaults.get(setting) not in (None, neutral):
                 log.warning("generation_config.json asks for what is not done", model=self.name, setting=setting)
         self.engine.start()
-        self._codec = asyncio.ensure_future(self._in_thread(TextCodec, self.checkpoint.path))
+        self._codec = asyncio.ensure_future(self._in_thread(self._loaded_codec))
         self._codec.add_done_callback(self._codec_loaded)
+
+    def _loaded_codec(self) -> TextCodec:
+        return TextCodec(self.checkpoint.path, lowercase=self.checkpoint.sentence.lowercase)
 
     def _codec_loaded(self, loading: asyncio.Future[TextCodec]) -> None:
         if not loading.cancelled() and (error := loading.exception()) is not None:
@@ -113,23 +119,29 @@ class ModelService:
             turns = [message.for_template() for message in request.messages]
             prompt = await self._in_thread(codec.chat_prompt, turns)
             facts = await self.engine.ready(self._limits.start_wait_seconds)
-            _check_tokens(prompt, facts, "messages")
+            check_tokens(prompt, facts, "messages")
             sampling = request.sampling(self._defaults, facts.vocabulary)
             return self._begin(prompt, self._token_limit(request, len(prompt), facts), sampling, request, codec)
         except BaseException:
             self._taken -= request.n
             raise
 
-    async def embed(self, request: EmbeddingRequest) -> tuple[Vectors, int]:
-        """One unit vector per input, and the number of tokens read."""
+    async def encode(self, prepare: Callable[[TextCodec, Ready], Inputs]) -> tuple[Vectors, int]:
+        """One vector (or score) per input, and the number of tokens read. `prepare` runs in a thread."""
         self._take_places(1)
         try:
             facts = await self.engine.ready(self._limits.start_wait_seconds)
-            inputs = await self._in_thread(_embedding_inputs, await self._text(), facts, request.input)
-            vectors = await self._engine_result(lambda job: self.engine.embed(job, inputs))
-            return vectors, sum(map(len, inputs))
+            inputs: Inputs = await self._in_thread(prepare, await self._text(), facts)
+            submit = lambda job: self.engine.embed(job, inputs.tokens, inputs.boundaries)  # noqa: E731
+            return await self._engine_result(submit), inputs.count
         finally:
             self._taken -= 1
+
+    async def codec_work(self, work: Callable[[TextCodec, Ready], dict[str, Any]]) -> dict[str, Any]:
+        """What `work`, run in a thread, makes of the tokenizer and the model's facts."""
+        facts = await self.engine.ready(self._limits.start_wait_seconds)
+        answer: dict[str, Any] = await self._in_thread(work, await self._text(), facts)
+        return answer
 
     async def first_token(self) -> None:
         """Return once the model has generated one."""
@@ -243,18 +255,5 @@ class _Await:
             self.done.set_result(result)
 
 
-def _embedding_inputs(codec: TextCodec, facts: Ready, inputs: list[str | list[int]]) -> list[list[int]]:
-    settled = [codec.embedding_input(item) if isinstance(item, str) else item for item in inputs]
-    for tokens in settled:
-        _check_tokens(tokens, facts, "input")
-    return settled
-
-
-def _check_tokens(tokens: list[int], facts: Ready, param: str) -> None:
-    """Nothing reaches the engine that it could stumble over."""
-    if not tokens:
-        raise bad_request(f"'{param}' holds no tokens for this model.", param)
-    if len(tokens) >= facts.context_length + (param == "input"):
-        raise context_length_exceeded(facts.context_length, len(tokens), 0, param)
-    if max(tokens) >= facts.vocabulary:
-        raise bad_request(f"Token {max(tokens)} is outside the vocabulary of {facts.vocabulary} tokens.", param)
+def _given(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is None else value

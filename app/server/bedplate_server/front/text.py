@@ -20,7 +20,7 @@ _IMPORTING = threading.Lock()
 class TextCodec:
     """The tokenizer of a model directory. Nothing in it changes after loading, so threads may share it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, lowercase: bool = False) -> None:
         # Imported here because it takes a second, in which engines start; by one thread, because Transformers' lazy
         # modules break when two import from them at once.
         with _IMPORTING:
@@ -32,15 +32,47 @@ class TextCodec:
         # Encoding through the Transformers object sets truncation on the shared tokenizer and is not
         # thread-safe; its Rust core is.
         self.tokenizer: Tokenizer = self._transformers.backend_tokenizer
+        # tokenizer.json may ask for cutting and padding, of its author's training; here a text is read whole.
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self._lowercase = lowercase
 
-    def chat_prompt(self, turns: list[dict[str, str]]) -> list[int]:
-        """Token ids of the conversation and the start of the answer. ApiError 400 if the template refuses."""
+    def chat_prompt(self, turns: list[dict[str, Any]], **template: Any) -> list[int]:
+        """Token ids of the conversation and the start of the answer; `template`: the chat template's own variables,
+        tools and continue_final_message among them. ApiError 400 if the template refuses.
+        """
+        return self.tokenizer.encode(self.chat_text(turns, **template), add_special_tokens=False).ids
+
+    def chat_text(self, turns: list[dict[str, Any]], **template: Any) -> str:
+        """What chat_prompt encodes."""
+        settings = {"add_generation_prompt": not template.get("continue_final_message"), **template}
         try:
-            prompt = self._transformers.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            text: str = self._transformers.apply_chat_template(turns, tokenize=False, **settings)
         except (jinja2.TemplateError, TypeError, ValueError, LookupError) as error:
             raise bad_request(f"The model's chat template refuses these messages: {error}", "messages") from None
-        return self.tokenizer.encode(prompt, add_special_tokens=False).ids
+        return text
 
-    def embedding_input(self, text: str) -> list[int]:
-        """Token ids of `text` with the special tokens the model was trained to see around it."""
-        return self.tokenizer.encode(text, add_special_tokens=True).ids
+    def tokens(self, text: str, *, special: bool, limit: int | None = None) -> list[int]:
+        """Token ids of `text`; `special`: with the tokens the model was trained to see around it. At most `limit`."""
+        encoding = self._encoded(text)
+        if limit is not None:
+            encoding.truncate(max(limit - (self.tokenizer.num_special_tokens_to_add(False) if special else 0), 0))
+        if special:
+            encoding = self.tokenizer.post_process(encoding, None, True)
+        tokens: list[int] = encoding.ids
+        return tokens
+
+    def pair(self, first: str, second: str, limit: int, longest_second: int | None) -> tuple[list[int], int]:
+        """Token ids of two texts read together, and where the second begins, which is cut to fit `limit`."""
+        one, two = self._encoded(first), self._encoded(second)
+        room = limit - len(one.ids) - self.tokenizer.num_special_tokens_to_add(True)
+        two.truncate(max(min(room, longest_second or room), 0))
+        both = self.tokenizer.post_process(one, two, True)
+        return both.ids, both.type_ids.index(1) if 1 in both.type_ids else len(both.ids)
+
+    def text(self, tokens: list[int]) -> str:
+        """What the tokens read like, special ones included."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=False)
+
+    def _encoded(self, text: str) -> Any:
+        return self.tokenizer.encode(text.lower() if self._lowercase else text, add_special_tokens=False)

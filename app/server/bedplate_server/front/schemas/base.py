@@ -35,7 +35,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "top_logprobs": (0,),
     # Known fields without a neutral value but null.
     "audio": (),
-    "dimensions": (),
     "ignore_eos": (False,),
     "prediction": (),
     "reasoning_effort": (),
