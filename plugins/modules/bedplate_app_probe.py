@@ -84,7 +84,6 @@ probe:
 """
 
 import grp
-import http.client
 import ipaddress
 import pwd
 import re
@@ -106,8 +105,7 @@ from ansible.module_utils.bedplate.hostfacts import (
 )
 from ansible.module_utils.bedplate.listeners import listeners
 from ansible.module_utils.bedplate.manifest import is_untouched
-
-READY_TIMEOUT_S = 15
+from ansible.module_utils.bedplate.readiness import is_ready
 
 
 def name_of(lookup, number):
@@ -169,31 +167,6 @@ def certificate(path):
         "days_left": int((ssl.cert_time_to_seconds(ends[1]) - time.time()) // 86400),
         "names": sorted(f"DNS:{name}" if kind == "DNS" else f"IP:{ipaddress.ip_address(name)}" for kind, name in found),
     }
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path, timeout):
-        super().__init__("localhost", timeout=timeout)
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self.path)
-
-
-def is_ready(path):
-    """Whether the service says that it generates tokens."""
-    connection = UnixConnection(path, READY_TIMEOUT_S)
-    try:
-        connection.request("GET", "/health/ready")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def user_exists(name):

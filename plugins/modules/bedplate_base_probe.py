@@ -59,6 +59,7 @@ probe:
         {python: 3.11.9, channels: [...], packages: 21, hard_linked: true, pristine: null, stamp: {...}, stamped_at: 1764000000}
     links: {inference: /opt/bedplate/envs/inference-0123456789ab}
     uv: [0.13.9]
+    running: [/opt/bedplate/envs/inference-0123456789ab]
     profile: /opt/bedplate/conda/etc/profile.d/conda.sh
     gpus: [{address: "0000:17:00.0", pci_id: "10de:2330"}]
     packages: {ca-certificates: "20230311"}
@@ -109,6 +110,13 @@ def environment(prefix):
     }
 
 
+def running_environments(envs):
+    """Prefixes that programs run from at this moment."""
+    programs = (link_target(process / "exe") for process in Path("/proc").glob("[0-9]*"))
+    inside = (Path(program).relative_to(envs) for program in programs if program and program.startswith(f"{envs}/"))
+    return sorted({str(envs / place.parts[0]) for place in inside})
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
@@ -126,6 +134,7 @@ def main():
         "installations": sorted(path.name for path in root.glob("conda-*") if path.is_dir()),
         "environments": {str(path): environment(path) for path in entries if path.is_dir() and not path.is_symlink()},
         "links": {path.name: str(path.parent / (link_target(path) or "")) for path in entries if path.is_symlink()},
+        "running": running_environments(root / "envs"),
         "uv": sorted(path.name[3:] for path in (root / "tools").glob("uv-*") if (path / "bin/uv").is_file()),
         "profile": link_target(module.params["profile"]),
         "gpus": nvidia_gpus(module.params["machine"]["sys"]),

@@ -127,6 +127,13 @@ def test_the_latest_finished_environment_is_kept_for_a_rollback() -> None:
     assert superseded([WANTED], on_server, keep=1) == [PREFIX + digit * 12 for digit in "123"]
 
 
+def test_an_environment_that_runs_stays_before_a_later_one() -> None:
+    on_server = {WANTED["prefix"]: found(40), PREFIX + "1" * 12: found(20), PREFIX + "2" * 12: found(30)}
+    running = [PREFIX + "1" * 12]
+    assert superseded([WANTED], on_server, 2, running) == [PREFIX + "2" * 12]
+    assert superseded([WANTED], on_server, 1, running) == [PREFIX + "2" * 12]
+
+
 def test_the_cause_is_what_conda_names_and_not_its_progress() -> None:
     printed = "Collecting package metadata: ...failed\n\nPackagesNotFoundError: not available:\n\n  - nosuch\n"
     assert conda_cause(printed) == "PackagesNotFoundError: not available: - nosuch"

@@ -95,18 +95,19 @@ def conda_cause(printed: str) -> str:
     return " ".join(lines[:6] if named else lines[-6:])
 
 
-def superseded(environments: Sequence[Environment], found: Found, keep: int) -> list[str]:
+def superseded(environments: Sequence[Environment], found: Found, keep: int, running: Sequence[str] = ()) -> list[str]:
     """Prefixes to remove: per name all but the wanted one and the latest finished others, `keep` in all.
 
+    What programs run from (`running`) always stays, before all others: the service may have to go on with it.
     What has no time of its stamp (`stamped_at`) is the rest of an interrupted run and always goes.
     """
     removed = []
     for environment in environments:
         family = re.compile(re.escape(environment["link"]) + "-[0-9a-f]{12}")
         others = [prefix for prefix in found if family.fullmatch(prefix) and prefix != environment["prefix"]]
-        others.sort(key=lambda prefix: found[prefix]["stamped_at"] or 0, reverse=True)
+        others.sort(key=lambda prefix: (prefix in running, found[prefix]["stamped_at"] or 0), reverse=True)
         finished = [prefix for prefix in others if found[prefix]["stamped_at"] is not None]
-        removed += [prefix for prefix in others if prefix not in finished[: keep - 1]]
+        removed += [prefix for prefix in others if prefix not in finished[: keep - 1] and prefix not in running]
     return sorted(removed)
 
 
