@@ -120,7 +120,11 @@ def on(host: Host, command: str, stdin: str = "", check: bool = True) -> str:
     """A command as root on the server; its output, stdout and stderr."""
     with host.connection() as connection:
         done = connection.run(
-            f"sudo sh -c {shlex.quote(command)} 2>&1", in_stream=io.StringIO(stdin), hide=True, warn=not check, timeout=180
+            f"sudo sh -c {shlex.quote(command)} 2>&1",
+            in_stream=io.StringIO(stdin),
+            hide=True,
+            warn=not check,
+            timeout=180,
         )
     return str(done.stdout)
 

@@ -57,7 +57,9 @@ def test_with_consent_it_reboots_into_the_driver(server: Host) -> None:
 def test_every_driver_package_is_held(server: Host) -> None:
     state = state_of(server)
     assert set(state.driver_packages) <= set(state.holds)
-    assert not any("535" in version for name, version in state.packages.items() if "cfg1" in name or "alternative" in name)
+    assert not any(
+        "535" in version for name, version in state.packages.items() if "cfg1" in name or "alternative" in name
+    )
 
 
 def test_the_receipt_names_the_driver(server: Host) -> None:
