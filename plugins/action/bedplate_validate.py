@@ -22,7 +22,7 @@ ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "
 from ansible.module_utils.bedplate.refusal import refusal  # noqa: E402 - needs the path above
 
 # Facts the roles pass to each other within a run; they share the prefix of the variables a person sets.
-RUN_FACTS = {"bedplate_infrastructure", "bedplate_base", "bedplate_app", "bedplate_receipt"}
+RUN_FACTS = {"bedplate_infrastructure", "bedplate_base", "bedplate_app", "bedplate_receipt", "bedplate_reboot_required"}
 
 
 def role_options(roles_path: Path) -> dict[str, dict[str, dict[str, Any]]]:

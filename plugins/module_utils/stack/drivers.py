@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from .findings import Finding, Problem
@@ -58,18 +58,22 @@ def driver_needs(gpus: Iterable[Gpu]) -> DriverNeeds:
     )
 
 
-def driver_plan(tables: Tables, gpus: Iterable[Gpu], cuda: Cuda | None) -> DriverPlan | None:
+def driver_plan(
+    tables: Tables, gpus: Iterable[Gpu], cuda: Cuda | None, branches: Collection[int] | None = None
+) -> DriverPlan | None:
     """The driver to install for GPUs and, if given, a CUDA variant; None if no driver serves both.
 
     The branch recommended for servers if it will do, else the newest long-term or production one that does. Open modules
-    where the GPUs allow it and the branch makes them its default.
+    where the GPUs allow it and the branch makes them its default. branches: choose among these only.
     """
     needs = driver_needs(gpus)
     floor = max(needs.floor, cuda.min_driver) if cuda else needs.floor
     fitting = [
         branch
         for branch in tables.branches.values()
-        if floor <= branch.last_known and branch.number <= (needs.ceiling or branch.number)
+        if floor <= branch.last_known
+        and branch.number <= (needs.ceiling or branch.number)
+        and (branches is None or branch.number in branches)
     ]
     fitting.sort(
         key=lambda b: (b.number == tables.recommended_branch, b.kind in ("LTSB", "PB"), b.number), reverse=True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,16 +34,25 @@ def resolve(facts: Mapping[str, Any], want: Mapping[str, Any], tables: Tables | 
     return _decided(tables, host, wish, best(tables, assess_host(tables, host, wish.stacks), wish))
 
 
-def plan_driver(facts: Mapping[str, Any], want: Mapping[str, Any], tables: Tables | None = None) -> DriverPlan | None:
-    """The driver to install for a host's GPUs and wish, whatever is installed now; None without GPUs or if none serves them."""
+def plan_driver(
+    facts: Mapping[str, Any],
+    want: Mapping[str, Any],
+    tables: Tables | None = None,
+    branches: Collection[int] | None = None,
+) -> DriverPlan | None:
+    """The driver to install for a host's GPUs and wish, whatever is installed now; None without GPUs or if none serves them.
+
+    branches: choose among these only, for example those a package source has. Where none of them serves the wished CUDA
+    variant, the GPUs alone decide.
+    """
     tables = tables or load_tables()
     host, wish = host_of(tables, facts), wish_of(want)
-    return _plan_for(tables, host, wish) if host.gpus else None
+    return _plan_for(tables, host, wish, branches) if host.gpus else None
 
 
-def _plan_for(tables: Tables, host: Host, wish: Wish) -> DriverPlan | None:
+def _plan_for(tables: Tables, host: Host, wish: Wish, branches: Collection[int] | None = None) -> DriverPlan | None:
     cuda = tables.cuda.get(wish.variant or "")
-    return driver_plan(tables, host.models, cuda) or driver_plan(tables, host.models, None)
+    return driver_plan(tables, host.models, cuda, branches) or driver_plan(tables, host.models, None, branches)
 
 
 def _decide_without_driver(tables: Tables, host: Host, wish: Wish) -> Decision:
