@@ -23,6 +23,8 @@ from ansible.module_utils.bedplate.refusal import refusal  # noqa: E402 - needs 
 
 # Facts the roles pass to each other within a run; they share the prefix of the variables a person sets.
 RUN_FACTS = {"bedplate_infrastructure", "bedplate_base", "bedplate_app", "bedplate_receipt", "bedplate_reboot_required"}
+# Variables of earlier releases, and what took their place.
+RENAMED = {"cuda_match_variant": "pytorch_variant"}
 
 
 def role_options(roles_path: Path) -> dict[str, dict[str, dict[str, Any]]]:
@@ -40,6 +42,9 @@ def unknown_names(names: list[str], options: Mapping[str, Mapping[str, Any]]) ->
     prefixes = (*(f"{role}_" for role in options), "bedplate_")
     for name in names:
         if name.startswith(prefixes) and name not in known | RUN_FACTS:
+            if name in RENAMED:
+                yield refusal("BP111", "unknown variable", name, RENAMED[name], f"it is called {RENAMED[name]} now.")
+                continue
             near = difflib.get_close_matches(name, known, n=1)
             fix = (
                 f"did you mean {near[0]}?"

@@ -17,6 +17,7 @@ from ansible.module_utils.bedplate.environments import (  # noqa: E402 - needs t
     environment_problems,
     pinned_versions,
     resolve,
+    stays,
     superseded,
     unfinished,
     unlinked,
@@ -58,7 +59,7 @@ def resolved(environments: Sequence[Environment], tool_lock: str, root: str) -> 
 
 
 class FilterModule:
-    """Filters of a list of environments, of a lock's text and of what conda printed; the functions they name tell the rest."""
+    """Filters of a list of environments, of a name of one, of a lock's text and of what conda printed; the functions they name tell the rest."""
 
     def filters(self) -> dict[str, object]:
         return {
@@ -70,4 +71,5 @@ class FilterModule:
             "unmade_environments": unmade,
             "conda_cause": conda_cause,
             "pinned_versions": pinned_versions,
+            "environment_that_stays": stays,
         }

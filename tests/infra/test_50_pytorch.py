@@ -48,7 +48,8 @@ def test_torch_multiplies_matrices_on_every_device(
         assert set(found["products"]) == set(stamp["proof"]["torch"]["exact_product_on"])
         for product in found["products"].values():
             assert product == [[15, 18, 21], [42, 54, 66], [69, 90, 111]]
-        variant = receipt["pytorch"]["variant"]
+        # A test may have let the bytes of another build stand in for the decided one.
+        variant = stamp.get("stand_in") or receipt["pytorch"]["variant"]
         assert found["cuda"] == (None if variant == "cpu" else f"{variant[2:-1]}.{variant[-1]}")
 
 

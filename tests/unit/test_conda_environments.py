@@ -10,6 +10,7 @@ from ansible.module_utils.bedplate.environments import (
     environment_problems,
     pinned_versions,
     resolve,
+    stays,
     superseded,
     unfinished,
     unlinked,
@@ -138,3 +139,13 @@ def test_the_cause_is_what_conda_names_and_not_its_progress() -> None:
     printed = "Collecting package metadata: ...failed\n\nPackagesNotFoundError: not available:\n\n  - nosuch\n"
     assert conda_cause(printed) == "PackagesNotFoundError: not available: - nosuch"
     assert conda_cause("a\n" * 9 + "No space left on device\n").endswith("a No space left on device")
+
+
+def test_a_failure_says_which_environment_stays() -> None:
+    links = {"inference": PREFIX + "1" * 12}
+    proven = {"stamp": {"proof": {"torch": {"version": "2.10.0+cu128"}}}, "stamped_at": 1, "pristine": None}
+    assert stays("inference", links, {PREFIX + "1" * 12: proven}) == (
+        f"inference stays at {PREFIX}{'1' * 12} (torch 2.10.0+cu128)"
+    )
+    assert stays("inference", {}, {}) == "no environment inference is in use yet"
+    assert stays("inference", links, {}) == "no environment inference is in use yet"

@@ -88,6 +88,16 @@ def unlinked(environments: Sequence[Environment], links: Mapping[str, str]) -> l
     return [environment for environment in environments if links.get(environment["name"]) != environment["prefix"]]
 
 
+def stays(name: str, links: Mapping[str, str], found: Found) -> str:
+    """What goes on being used when the next environment of a name fails, in words."""
+    prefix = links.get(name)
+    stamp = found.get(prefix or "", {}).get("stamp")
+    if prefix is None or not stamp:
+        return f"no environment {name} is in use yet"
+    torch = stamp.get("proof", {}).get("torch", {}).get("version")
+    return f"{name} stays at {prefix}" + (f" (torch {torch})" if torch else "")
+
+
 def conda_cause(printed: str) -> str:
     """What conda says went wrong, in one line: from the first "SomethingError: ..." on; without one, the last lines."""
     named = re.search(r"^(?:\w+Error|\w+Channel|\w+Exception)\b.*", printed, re.MULTILINE | re.DOTALL)
