@@ -28,18 +28,22 @@ def resolve_stack(facts: Mapping[str, Any], want: Mapping[str, Any]) -> dict[str
         raise AnsibleFilterError(str(error)) from error
 
 
-def stack_decision(facts: Mapping[str, Any], want: Mapping[str, Any]) -> dict[str, Any]:
-    """facts | stack_decision(want) -> {decision, lines: as a person reads it, problem: the refusal of a reject or ''}.
+def stack_decision(
+    facts: Mapping[str, Any], want: Mapping[str, Any], receipt: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """facts | stack_decision(want, receipt) -> {section: for the receipt, lines: as a person reads it, problem: of a reject, or ''}.
 
-    A question that cannot be read is a reject whose problem has the resolver's code.
+    receipt: what the last run left. A question that cannot be read is a reject whose problem has the resolver's code.
     """
     try:
         found = resolve(facts, want)
+        said, problem = lines(found), _problem(found, want)
     except StackError as error:
         explanation = (f"{error.code} {error.cause}",)
         found = Decision("reject", None, (), None, None, None, (), False, False, explanation, error.fix)
-        return {"decision": found.as_dict(), "lines": [str(error)], "problem": str(error)}
-    return {"decision": found.as_dict(), "lines": lines(found), "problem": _problem(found, want)}
+        said, problem = [str(error)], str(error)
+    before = (receipt or {}).get("cuda_match") or {}
+    return {"section": decision.kept(found.as_dict(), facts, want, before), "lines": said, "problem": problem}
 
 
 def _problem(found: Decision, want: Mapping[str, Any]) -> str:
@@ -111,7 +115,6 @@ class FilterModule:
             "stack_driver": stack_driver,
             "stack_facts": decision.stack_facts,
             "stack_wish": stack_wish,
-            "stack_kept": decision.kept,
             "stack_drift": decision.drift,
             "environment_python": environment_python,
             "locked_stacks": locked_stacks,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.bedplate.decision import drift, kept, stack_facts
+from ansible.module_utils.bedplate.decision import drift, stack_facts
 from ansible.plugins.loader import filter_loader
 
 from ops.paths import LOCKS, ROOT
@@ -39,8 +39,7 @@ def decided(
     locks = filters("locked_stacks")([str(LOCKS)])
     want = filters("stack_wish")(ENVIRONMENTS, "inference", torch, variant, locks)
     facts = stack_facts(probe(tree), SYSTEM, "3.11")
-    answer = filters("stack_decision")(facts, want)
-    return dict(kept(answer["decision"], facts, want, (receipt or {}).get("cuda_match", {})))
+    return dict(filters("stack_decision")(facts, want, receipt)["section"])
 
 
 def test_a_driver_change_decides_anew_and_says_so() -> None:
@@ -106,7 +105,7 @@ def test_a_host_without_gpus_has_the_cpu_build() -> None:
     assert (facts["gpus"], facts["driver"], facts["cuda_compat"]) == ([], None, None)
     locks = filters("locked_stacks")([str(LOCKS)])
     want = filters("stack_wish")(ENVIRONMENTS, "inference", "auto", "auto", locks)
-    decision = filters("stack_decision")(facts, want)["decision"]
+    decision = filters("stack_decision")(facts, want)["section"]
     assert (decision["verdict"], decision["torch"], decision["variant"]) == ("ok", "2.13.0", "cpu")
 
 
@@ -139,7 +138,7 @@ def test_what_cannot_run_is_refused_with_the_resolvers_code_and_fix(
     facts = {**stack_facts(probe("a100-535"), SYSTEM, "3.11"), **change}
     want = filters("stack_wish")(ENVIRONMENTS, "inference", torch, "auto", filters("locked_stacks")([str(LOCKS)]))
     answer = filters("stack_decision")(facts, want)
-    assert answer["decision"]["verdict"] == "reject"
+    assert answer["section"]["verdict"] == "reject"
     assert answer["problem"].startswith(begins) and "Fix: " in answer["problem"], answer["problem"]
 
 
