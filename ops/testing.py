@@ -65,6 +65,11 @@ def stages(service: Path) -> list[Stage]:
             "verify", "every layer on the live server", lambda: verify_command(TEST_INVENTORY, REPORTS / "verify.xml")
         ),
         Stage("page", "the page is built and chats in a real browser", page_command),
+        Stage(
+            "driver",
+            "a driver on a live server: installed, held, changed, brought back",
+            lambda: pytest_command("tests/driver"),
+        ),
         Stage("faults", "interrupted runs end like clean ones", lambda: pytest_command("tests/faults"), slow=True),
     ]
 

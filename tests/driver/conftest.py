@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from ops.inventory import Host, hosts
-from tests.driver.servers import INVENTORY, KERNEL, OLD, OTHER, gpu_server, sandbox
+from ops.paths import WORK
+from tests.driver.servers import Server, Suite
+from tests.fixtures.driver_packages.repository import publish
 from tests.fixtures.driver_packages.shapes import driver, foundation
+from tests.fixtures.machine import stand_in
+
+SUITE = Suite(WORK / "driver" / "inventory", "driver", 121, count=2)
+# The kernel of the recorded machine, and drivers newer than any real one of their branch.
+KERNEL, OLD, OTHER = "6.1.0-41-amd64", "470.900.02", "535.901.01"
 
 
 @pytest.fixture(scope="session")
-def bare_server() -> Host:
-    """driver1: two A100s, as delivered. No driver, no headers; its repository has the drivers OLD and OTHER."""
-    assert sandbox("absent").ok
-    assert sandbox("present").ok
-    return gpu_server(hosts(INVENTORY)[0], [*foundation(KERNEL), *driver(OLD), *driver(OTHER)])
+def bare_servers() -> list[Server]:
+    """driver1 and driver2: two A100s each, as delivered. No driver, no headers; their repository has OLD and OTHER."""
+    SUITE.sandbox("absent")
+    SUITE.sandbox("present")
+    for server in SUITE.servers():
+        machine = stand_in(server.host, "no-driver", driver="installed")
+        publish(server.host, [*foundation(KERNEL), *driver(OLD), *driver(OTHER)])
+    # No locked PyTorch runs on a 470 driver; the tests with 535 let the resolver choose.
+    variables = {"bedplate_machine": machine, "nvidia_driver_source": "distribution", "pytorch_variant": "cpu"}
+    SUITE.settings(variables)
+    return SUITE.servers()
 
 
 @pytest.fixture(scope="session")
-def server() -> Host:
+def server() -> Server:
     """driver1 as the tests before left it."""
-    return hosts(INVENTORY)[0]
-
-
-@pytest.fixture(scope="session")
-def other_bare_server() -> Host:
-    """driver2, as delivered."""
-    return gpu_server(hosts(INVENTORY)[1], [*foundation(KERNEL), *driver(OLD), *driver(OTHER)])
+    return SUITE.servers()[0]

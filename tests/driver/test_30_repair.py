@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ops.inventory import Host
-from tests.driver.servers import explain, infrastructure, messages, on, state_of
+from tests.driver.servers import Server, explain, messages
 
 WANTED = {"nvidia_driver_branch": "470"}
 HALF_DONE = "dpkg --force-depends --unpack /var/lib/bedplate/driver/470*/nvidia-tesla-470-smi_*.deb"
@@ -18,23 +17,23 @@ time.sleep({seconds})'
 sleep 1"""
 
 
-def test_a_lock_that_is_never_free_is_reported(server: Host) -> None:
-    on(server, HALF_DONE)
-    on(server, HOLD_LOCK.format(seconds=120))
-    outcome = infrastructure(server, nvidia_driver_apt_wait=2, **WANTED)
-    on(server, "systemctl stop other-apt")
+def test_a_lock_that_is_never_free_is_reported(server: Server) -> None:
+    server.on(HALF_DONE)
+    server.on(HOLD_LOCK.format(seconds=120))
+    outcome = server.infrastructure(nvidia_driver_apt_wait=2, **WANTED)
+    server.on("systemctl stop other-apt")
     assert not outcome.ok
     assert "BP160" in messages(outcome) and "nvidia_driver_apt_wait" in messages(outcome), explain(outcome)
 
 
-def test_half_configured_packages_are_repaired_once_the_other_apt_is_done(server: Host) -> None:
-    assert state_of(server).broken == ["nvidia-tesla-470-smi"]
-    on(server, HOLD_LOCK.format(seconds=12))
+def test_half_configured_packages_are_repaired_once_the_other_apt_is_done(server: Server) -> None:
+    assert server.state().broken == ["nvidia-tesla-470-smi"]
+    server.on(HOLD_LOCK.format(seconds=12))
     started = time.monotonic()
-    outcome = infrastructure(server, **WANTED)
+    outcome = server.infrastructure(**WANTED)
     assert outcome.ok, explain(outcome)
     assert time.monotonic() - started > 8, "nobody waited for the lock"
-    state = state_of(server)
+    state = server.state()
     assert state.broken == [] and set(state.driver_packages) <= set(state.holds)
-    again = infrastructure(server, **WANTED)
+    again = server.infrastructure(**WANTED)
     assert again.ok and again.run.changed == 0, explain(again)
