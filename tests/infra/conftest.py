@@ -38,6 +38,19 @@ def receipt(host: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
+def variables(host: Any) -> dict[str, Any]:
+    """The inventory's variables of this host."""
+    return dict(host.ansible.get_variables())
+
+
+@pytest.fixture(scope="module")
+def machine(variables: dict[str, Any]) -> dict[str, str]:
+    """Where this host's hardware is looked at: the real machine, unless a test put a recorded one there."""
+    real = {"proc": "/proc", "sys": "/sys", "dev": "/dev", "path": "", "root": "/"}
+    return {**real, **variables.get("bedplate_machine", {})}
+
+
+@pytest.fixture(scope="module")
 def service(host: Any, request: pytest.FixtureRequest) -> Service:
     """The service as its users reach it; its certificate is the one the receipt names."""
     inventory = Path(request.config.getoption("ansible_inventory"))

@@ -15,10 +15,10 @@ def test_receipt_names_this_operating_system(host: Any, receipt: dict[str, Any])
     assert host.system_info.release.split(".")[0] in said
 
 
-def test_receipt_lists_the_gpus_on_the_pci_bus(host: Any, receipt: dict[str, Any]) -> None:
+def test_receipt_lists_the_gpus_on_the_pci_bus(host: Any, machine: dict[str, str], receipt: dict[str, Any]) -> None:
     # 0x10de is NVIDIA, class 0x03 a display controller.
     found = host.run(
-        "for d in /sys/bus/pci/devices/*; do "
+        f"for d in {machine['sys']}/bus/pci/devices/*; do "
         '[ "$(cat $d/vendor)" = 0x10de ] && grep -q ^0x03 $d/class && sed s/^0x/10de:/ $d/device; done; true'
     ).stdout.split()
     assert receipt["preflight"]["gpus"] == found
