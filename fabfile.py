@@ -83,6 +83,38 @@ def serve(
 
 
 @task(
+    positional=["action"],
+    help={
+        "action": "add, list or revoke",
+        "name": "add: whose key it is",
+        "expires": "add: 90d, 2027-01-31 or an ISO time (default: never)",
+        "requests_per_minute": "add: a limit of this key's own",
+        "concurrency": "add: requests at once, a limit of this key's own",
+        "id": "revoke: which key, as list shows it",
+        "inventory": "the servers (default: the sandbox)",
+        "file": "a keys file on this machine instead, for ./bedplate serve --keys",
+    },
+)
+def key(
+    _context: Context,
+    action: str,
+    name: str | None = None,
+    expires: str | None = None,
+    requests_per_minute: int = 0,
+    concurrency: int = 0,
+    id: str | None = None,
+    inventory: str | None = None,
+    file: str | None = None,
+) -> None:
+    """Make, show and revoke API keys; a running service takes them over at once."""
+    from ops.key import key as run
+
+    asked = {"name": name, "expires": expires, "id": id}
+    limits = {"requests_per_minute": requests_per_minute, "concurrency": concurrency}
+    sys.exit(run(action, _inventory(inventory), Path(file) if file else None, {**asked, **limits}, CONSOLE))
+
+
+@task(
     iterable=["gpu", "lib"],
     help={
         "facts": "YAML or JSON file with {facts, want} or {cases: [{id, facts, want}]}",

@@ -50,12 +50,12 @@ def status(inventory: Path, console: Console, as_json: bool = False) -> int:
     return 0 if all(state["ready"] for state in states) else 1
 
 
-def ask(targets: list[Host]) -> list[tuple[Host, str | Exception]]:
+def ask(targets: list[Host], script: str = SCRIPT) -> list[tuple[Host, str | Exception]]:
     """What each server said, in the inventory's order: the script's output, or why it could not be asked."""
     connections = [host.connection() for host in targets]
     group = ThreadingGroup.from_connections(connections)
     try:
-        answers: Any = group.run(SCRIPT, hide=True, timeout=30, warn=True)
+        answers: Any = group.run(script, hide=True, timeout=30, warn=True)
     except GroupException as error:
         # One dead host does not hide the rest.
         answers = error.result

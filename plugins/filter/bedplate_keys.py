@@ -15,13 +15,14 @@ ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "
 
 from ansible.module_utils.bedplate.refusal import refusal  # noqa: E402 - needs the path above
 
+_LIMITS = ("requests_per_minute", "concurrency")
 _KEY = re.compile(r"bp-([0-9a-f]{8})-[0-9a-f]{64}")
 _ID = re.compile(r"[0-9a-z]{4,32}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def stored_keys(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Keys as the service stores them: `id` and `sha256` of the whole key, never the key."""
+    """Keys as the service stores them: `id` and `sha256` of the whole key, never the key; limits where it has its own."""
     return [_stored(entry) for entry in entries]
 
 
@@ -33,6 +34,7 @@ def _stored(entry: Mapping[str, Any]) -> dict[str, Any]:
         "sha256": hashlib.sha256(text.encode()).hexdigest() if key else str(entry.get("sha256", "")),
         "name": str(entry.get("name", "")),
         "expires": entry.get("expires"),
+        **{limit: int(entry[limit]) for limit in _LIMITS if entry.get(limit)},
     }
 
 

@@ -21,7 +21,10 @@ log = structlog.get_logger(__name__)
 
 
 class ApiKey(BaseModel):
-    """One line of the keys file; `id` is public and appears in logs. `expires` without a zone is UTC."""
+    """One line of the keys file; `id` is public and appears in logs. `expires` without a zone is UTC.
+
+    The limits are the key's own, in place of the configured ones.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -29,6 +32,8 @@ class ApiKey(BaseModel):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     name: str = ""
     expires: AwareDatetime | None = None
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    concurrency: Annotated[int, Field(ge=1)] | None = None
 
     @field_validator("id", mode="before")
     @classmethod
