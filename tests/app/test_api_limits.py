@@ -140,6 +140,23 @@ def test_a_full_queue_answers_429_and_when_to_come_back(small: ServerProcess) ->
     assert wait_until_free(small) < 5
 
 
+def test_a_key_has_limits_of_its_own_and_holds_up_no_other(small: ServerProcess, keys_file: Path) -> None:
+    write(keys_file, entry(KEY), entry(OTHER, concurrency=1, requests_per_minute=3))
+    with small.http(headers=authorised(OTHER)) as http:
+        running = http.build_request("POST", CHAT, json={**ENDLESS, "stream": True})
+        stream = http.send(running, stream=True)
+        second = http.post(CHAT, json=SHORT)
+        assert (second.status_code, second.headers["x-should-retry"]) == (429, "true")
+        assert "limit" in second.json()["error"]["message"]
+        assert http.get("/v1/models").status_code == 200
+        stream.close()
+        assert wait_until_free(small) < 5
+        answers = [http.post(CHAT, json=SHORT) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert 1 <= int(answers[2].headers["retry-after"]) <= 20
+    write(keys_file, entry(KEY))
+
+
 def test_silence_is_filled_with_comments(small: ServerProcess) -> None:
     first, waiting = occupy(small, 2)
     deadline = time.monotonic() + 10

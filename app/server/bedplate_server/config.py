@@ -59,12 +59,16 @@ class Limits(_Section):
     """Bounds on what clients can ask of the service; times in seconds."""
 
     max_queue: Annotated[int, Field(ge=0)] = 256
+    max_queue_tokens: Annotated[int, Field(ge=0)] | None = None
+    key_requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    key_concurrency: Annotated[int, Field(ge=1)] | None = None
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
     max_tokens_default: Annotated[int, Field(ge=1)] = 512
     drain_seconds: Annotated[float, Field(ge=0)] = 120.0
     start_wait_seconds: Annotated[float, Field(ge=0)] = 600.0
     keepalive_seconds: Annotated[float, Field(gt=0)] = 15.0
     ready_age_seconds: Annotated[float, Field(gt=0)] = 10.0
+    stuck_seconds: Annotated[float, Field(gt=0)] = 120.0
 
 
 class Config(_Section):

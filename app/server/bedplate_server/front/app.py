@@ -39,7 +39,7 @@ class Service:
         self._config = config
         self._services = services.values()
         self._app = _application(Registry(config, services), self._lifespan)
-        self.gate = Gate(self._app, keys, config.limits.max_body_bytes)
+        self.gate = Gate(self._app, keys, config.limits)
 
     def drain(self) -> None:
         """Stop being ready; what runs gets `drain_seconds`, then a final error. Called on the event loop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
@@ -10,8 +11,10 @@ import uuid
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..config import Limits
 from ..errors import ApiError, internal_error
-from .keys import KeyRing
+from .keys import ApiKey, KeyRing
+from .limits import KeyLimits
 
 log = structlog.get_logger(__name__)
 
@@ -22,10 +25,11 @@ _OPEN_PATHS = ("/health/live", "/health/ready")
 class Gate:
     """The outermost ASGI application. Everything below may raise ApiError before its response has started."""
 
-    def __init__(self, app: ASGIApp, keys: KeyRing | None, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing | None, limits: Limits) -> None:
         self._app = app
         self._keys = keys
-        self._max_body = max_body_bytes
+        self._key_limits = KeyLimits(limits)
+        self._max_body = limits.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,8 +48,12 @@ class Gate:
             await send(message)
 
         try:
-            record["key"] = self._key_id(scope["path"], headers)
-            await self._app(scope, self._limited(headers, receive), send_with_id)
+            key = self._key(scope["path"], headers)
+            record["key"] = key.id if key else None
+            # Looking at the models, say, costs nothing and is not counted.
+            counted = self._key_limits.admit(key) if key and scope["method"] == "POST" else contextlib.nullcontext()
+            with counted:
+                await self._app(scope, self._limited(headers, receive), send_with_id)
         except ApiError as error:
             await _answer(error, send_with_id)
         except Exception:
@@ -59,7 +67,7 @@ class Gate:
             log.log(level, "request", **record, seconds=round(time.monotonic() - started, 4))
             structlog.contextvars.unbind_contextvars("request_id")
 
-    def _key_id(self, path: str, headers: dict[bytes, bytes]) -> str | None:
+    def _key(self, path: str, headers: dict[bytes, bytes]) -> ApiKey | None:
         if self._keys is None or path in _OPEN_PATHS:
             return None
         scheme, _, presented = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
@@ -68,7 +76,7 @@ class Gate:
         key = self._keys.holder(presented.strip())
         if key is None:
             raise ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
-        return key.id
+        return key
 
     def _limited(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
         """`receive`, but a body over the limit ends the request, announced or not."""

@@ -19,9 +19,7 @@ from ..config import Limits, ModelConfig
 from ..errors import (
     ApiError,
     Refusal,
-    bad_request,
     context_length_exceeded,
-    overloaded,
     unavailable,
 )
 from ..protocol import Load, Logprobs, Ready, Sampling
@@ -29,6 +27,7 @@ from .detokenize import TextStream
 from .engine_client import EngineClient, Job
 from .generation import Generation
 from .inputs import Inputs, check_tokens
+from .limits import Places
 from .sampling_fields import SamplingFields
 from .schemas.chat import ChatRequest
 from .text import TextCodec
@@ -83,7 +82,7 @@ class ModelService:
         )
         self.engine = EngineClient(self._load, refused)
         self._refused = refused
-        self._taken = 0
+        self.places = Places(limits)
         self._proof: asyncio.Task[Any] | None = None
 
     def start(self) -> None:
@@ -114,6 +113,7 @@ class ModelService:
     async def generate(self, request: ChatRequest) -> Generation:
         """Take the request on. ApiError 429 with a full queue, 400 if it does not fit the model, 503."""
         self._take_places(request.n)
+        tokens = 0
         try:
             codec = await self._text()
             turns = [message.for_template() for message in request.messages]
@@ -121,21 +121,27 @@ class ModelService:
             facts = await self.engine.ready(self._limits.start_wait_seconds)
             check_tokens(prompt, facts, "messages")
             sampling = request.sampling(self._defaults, facts.vocabulary)
-            return self._begin(prompt, self._token_limit(request, len(prompt), facts), sampling, request, codec)
+            limit = self._token_limit(request, len(prompt), facts)
+            self.places.take_tokens((len(prompt) + limit) * request.n, facts.slots * facts.context_length)
+            tokens = (len(prompt) + limit) * request.n
+            return self._begin(prompt, limit, sampling, request, codec)
         except BaseException:
-            self._taken -= request.n
+            self.places.leave(request.n, tokens)
             raise
 
     async def encode(self, prepare: Callable[[TextCodec, Ready], Inputs]) -> tuple[Vectors, int]:
         """One vector (or score) per input, and the number of tokens read. `prepare` runs in a thread."""
         self._take_places(1)
+        tokens = 0
         try:
             facts = await self.engine.ready(self._limits.start_wait_seconds)
             inputs: Inputs = await self._in_thread(prepare, await self._text(), facts)
+            self.places.take_tokens(inputs.count, facts.slots * facts.context_length)
+            tokens = inputs.count
             submit = lambda job: self.engine.embed(job, inputs.tokens, inputs.boundaries)  # noqa: E731
             return await self._engine_result(submit), inputs.count
         finally:
-            self._taken -= 1
+            self.places.leave(1, tokens)
 
     async def codec_work(self, work: Callable[[TextCodec, Ready], dict[str, Any]]) -> dict[str, Any]:
         """What `work`, run in a thread, makes of the tokenizer and the model's facts."""
@@ -196,13 +202,7 @@ class ModelService:
         return await asyncio.get_running_loop().run_in_executor(self._workers, work, *arguments)
 
     def _take_places(self, count: int) -> None:
-        slots = self.engine.info.slots if self.engine.info else 1
-        room = slots + self._limits.max_queue
-        if count > room:
-            raise bad_request(f"Invalid value for 'n': at most {room} here.", "n")
-        if self._taken + count > room:
-            raise overloaded(self._taken)
-        self._taken += count
+        self.places.take(count, self.engine.info.slots if self.engine.info else 1)
 
     def _token_limit(self, request: SamplingFields, prompt: int, facts: Ready) -> int:
         room = facts.context_length - prompt
@@ -216,7 +216,7 @@ class ModelService:
         self, prompt: list[int], max_tokens: int, sampling: Sampling, request: SamplingFields, codec: TextCodec
     ) -> Generation:
         def release() -> None:
-            self._taken -= request.n
+            self.places.leave(request.n, (len(prompt) + max_tokens) * request.n)
 
         return Generation(
             self.engine,
