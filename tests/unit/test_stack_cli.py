@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.errors import AnsibleFilterError
 from ansible.plugins.loader import filter_loader
 
 from ops.resolve import questions_of, resolve
 from plugins.module_utils.stack import Decision, StackError
 from plugins.module_utils.stack import resolve as decide
+from plugins.module_utils.stack.explain import lines
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = ROOT / "tests" / "unit" / "data" / "stack" / "cases.yml"
@@ -158,13 +158,11 @@ def test_every_reason_is_explained_in_the_documentation() -> None:
 
 def test_the_play_gets_the_same_answer_through_the_filter() -> None:
     filter_loader.add_directory(str(ROOT / "plugins" / "filter"))
-    resolve_stack, stack_driver = (filter_loader.get(name).j2_function for name in ("resolve_stack", "stack_driver"))
-    assert resolve_stack(QUESTION["facts"], QUESTION["want"]) == decide(QUESTION["facts"], QUESTION["want"]).as_dict()
-    assert stack_driver(QUESTION["facts"], {"variant": "cu130"}) == {
-        "branch": 580,
-        "flavour": "open",
-        "at_least": "580.65.06",
-    }
-    assert stack_driver({"gpus": []}, {}) is None
-    with pytest.raises(AnsibleFilterError, match="BP141"):
-        resolve_stack({"gpus": [{"name": "GPU X"}]}, {})
+    facts, want = (
+        {**QUESTION["facts"], "kernel_module": None, "cuda_compat": None},
+        {**QUESTION["want"], "variant": "auto"},
+    )
+    answer = filter_loader.get("stack_decision").j2_function(facts, want)
+    decision = decide(facts, want)
+    assert {field: answer["section"][field] for field in FIELDS} == decision.as_dict()
+    assert (answer["lines"], answer["problem"]) == (lines(decision), "")
