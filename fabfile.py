@@ -44,6 +44,22 @@ def down(_context: Context) -> None:
 
 
 @task(help={"inventory": "the servers to look at (default: the sandbox)", "json": "print JSON"})
+def plan(_context: Context, inventory: str | None = None, json: bool = False) -> None:
+    """What site.yml would change on each server, in words; changes nothing. Exit status 0: nothing, 2: something, 1: refused."""
+    from ops.plan import plan as run
+
+    sys.exit(run(_inventory(inventory), CONSOLE, json))
+
+
+@task(help={"inventory": "the servers (default: the sandbox)", "limit": "these hosts alone"})
+def rollback(_context: Context, inventory: str | None = None, limit: str | None = None) -> None:
+    """Bring back what the service was before its environment or its code last changed."""
+    from ops.rollback import rollback as run
+
+    sys.exit(run(_inventory(inventory), limit, CONSOLE))
+
+
+@task(help={"inventory": "the servers to look at (default: the sandbox)", "json": "print JSON"})
 def status(_context: Context, inventory: str | None = None, json: bool = False) -> None:
     """What each server runs."""
     from ops.status import status as run

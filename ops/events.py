@@ -36,6 +36,8 @@ class Task:
     end: datetime
     results: dict[str, str] = field(default_factory=dict)
     module_calls: int = 0
+    # What debug tasks told, by host.
+    said: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -84,6 +86,9 @@ class Run:
             self.failures = [failure for failure in self.failures if failure.host != host]
             task.results[host] = "changed" if outcome == "ok" and result.get("changed") else outcome
             action = str(result.get("action", "")).rpartition(".")[2]
+            if action == "debug" and outcome == "ok":
+                told = result.get("msg", "")
+                task.said[host] = [str(line) for line in told] if isinstance(told, list) else [str(told)]
             if outcome != "skipped" and action not in CONTROLLER_ACTIONS:
                 task.module_calls += sum(not item.get("skipped") for item in result.get("results", [{}]))
             if outcome in ("failed", "unreachable") and not (

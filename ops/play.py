@@ -44,10 +44,11 @@ def play(
     extra: Mapping[str, Any] | None = None,
     check: bool = False,
     limit: str | None = None,
+    lines: bool = True,
 ) -> Outcome:
     """Run a playbook; prints one line per role and, on a terminal, the task it is at.
 
-    extra: variables given with -e. check: run in check mode. limit: these hosts only.
+    extra: variables given with -e. check: run in check mode. limit: these hosts only. lines: False leaves out the lines.
 
     The log file holds every task, host and result; the events are kept
     beside it as JSON lines.
@@ -78,7 +79,7 @@ def play(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         ) as process,
-        Progress(console, run, started) as progress,
+        Progress(console, run, started, lines) as progress,
     ):
         log_file.write(f"$ {' '.join(argv)}\n")
         assert process.stdout is not None
@@ -127,8 +128,8 @@ def write_log(log: TextIO, event: dict[str, Any]) -> None:
 class Progress:
     """One line per finished role; on a terminal also a line that says what is being done now."""
 
-    def __init__(self, console: Console, run: Run, started: float) -> None:
-        self.console, self.run, self.started = console, run, started
+    def __init__(self, console: Console, run: Run, started: float, lines: bool) -> None:
+        self.console, self.run, self.started, self.lines = console, run, started, lines
         self.printed = 0
         self.status: Status | None = None
 
@@ -159,7 +160,7 @@ class Progress:
             self.printed += 1
             changed = any("changed" in task.results.values() for task in tasks)
             # A layer's own few tasks are worth a line only when they did something.
-            if role != "bedplate_defaults" and (role != layer or changed):
+            if self.lines and role != "bedplate_defaults" and (role != layer or changed):
                 self.console.print(role_line(layer, role, tasks), highlight=False)
 
 

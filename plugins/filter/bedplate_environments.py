@@ -11,8 +11,10 @@ import ansible.module_utils
 # Ansible finds plugins/module_utils for modules; for plugins on the controller this does.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
+from ansible.module_utils.bedplate.environment_words import switch_plan  # noqa: E402 - needs the path above
 from ansible.module_utils.bedplate.environments import (  # noqa: E402 - needs the path above
     Environment,
+    Found,
     conda_cause,
     environment_problems,
     pinned_versions,
@@ -58,6 +60,14 @@ def resolved(environments: Sequence[Environment], tool_lock: str, root: str) -> 
     return [resolve(environment, texts, tool, root) for environment in wanted]
 
 
+def planned_switch(environments: Sequence[Environment], found: Found, links: dict[str, str]) -> list[str]:
+    """Sentences on what switching to resolved environments means."""
+    sentences: list[str] = switch_plan(
+        environments, found, links, {path: text or "" for path, text in _files(environments).items()}
+    )
+    return sentences
+
+
 class FilterModule:
     """Filters of a list of environments, of a name of one, of a lock's text and of what conda printed; the functions they name tell the rest."""
 
@@ -66,6 +76,7 @@ class FilterModule:
             "environment_problems": problems,
             "resolved_environments": resolved,
             "superseded_environments": superseded,
+            "switch_plan": planned_switch,
             "unfinished_environments": unfinished,
             "unlinked_environments": unlinked,
             "unmade_environments": unmade,

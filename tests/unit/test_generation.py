@@ -33,7 +33,7 @@ class Server:
             (home / f"envs/inference-{name}").mkdir(parents=True)
             (home / f"releases/{name}").mkdir(parents=True)
             (home / f"releases/{name}/manifest.json").touch()
-            stamp = {"variant": f"cu{name}", "proof": {"python": "3.11.9", "torch": {"version": f"2.{name}+cu"}}}
+            stamp = {"torch": f"2.{name}", "variant": f"cu{name}", "proof": {"python": "3.11.9"}}
             (home / f"envs/inference-{name}/.bedplate-stamp.json").write_text(json.dumps(stamp))
         self.arguments = {
             "folder": str(home / "generations"),

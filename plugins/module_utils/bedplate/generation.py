@@ -44,12 +44,10 @@ def software(environment: str) -> dict[str, Any]:
     """Versions that the environment's own stamp tells: torch, variant, python."""
     stamp = read_json(Path(environment) / ".bedplate-stamp.json")
     stamp = stamp if isinstance(stamp, dict) else {}
-    proof = stamp.get("proof") or {}
-    torch = (proof.get("torch") or {}).get("version")
     return {
-        "torch": torch.partition("+")[0] if torch else None,
+        "torch": stamp.get("torch"),
         "variant": stamp.get("variant"),
-        "python": proof.get("python"),
+        "python": (stamp.get("proof") or {}).get("python"),
     }
 
 
