@@ -36,7 +36,9 @@ def test_linter_finds_nothing(name: str) -> None:
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
 
 
-@pytest.mark.parametrize("script", ["bedplate", "playbooks/files/sandbox.sh", ".ci/run"])
+@pytest.mark.parametrize(
+    "script", ["bedplate", "playbooks/files/sandbox.sh", ".ci/run", "tests/fixtures/hosts/record.sh"]
+)
 def test_shell_script_parses(script: str) -> None:
     shell = "bash" if "bash" in (ROOT / script).read_text().splitlines()[0] else "sh"
     done = subprocess.run([shell, "-n", script], cwd=ROOT, capture_output=True, text=True, check=False)

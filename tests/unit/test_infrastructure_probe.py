@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,29 @@ def test_a_recorded_host_is_read_as_its_description_says(host: str, run_module: 
     if found["nvidia_smi"]:
         assert found["nvidia_smi"].pop("path") == str(TREES / host / "bin/nvidia-smi")
     assert found == wanted
+
+
+@pytest.mark.parametrize("host", ["t4", "mig", "h100-nvswitch", "secure-boot"])
+def test_a_recording_of_a_host_is_read_as_the_host(host: str, tmp_path: Path, run_module: ModuleRunner) -> None:
+    tree = TREES / host
+    roots = {"PROC": f"{tree}/proc", "SYS": f"{tree}/sys", "DEV": f"{tree}/dev", "ROOT": str(tree)}
+    subprocess.run(
+        ["sh", str(TREES / "record.sh"), "copy"],
+        cwd=tmp_path,
+        env={**os.environ, **roots, "PATH": f"{tree}/bin:{os.environ['PATH']}"},
+        check=True,
+    )
+    (tmp_path / "copy/bin").mkdir()
+    for command in (tree / "bin").iterdir():
+        (tmp_path / "copy/bin" / command.name).symlink_to(command.resolve())
+    read, again = (
+        run_module("bedplate_infrastructure_probe", disk_path="/", machine=machine(root))["probe"]
+        for root in (tree, tmp_path / "copy")
+    )
+    changing = ("disk_free_bytes", "listeners", "nvidia_smi")
+    assert {key: read[key] for key in read if key not in changing} == {
+        key: again[key] for key in again if key not in changing
+    }
 
 
 def test_every_answer_is_there_on_a_host_without_a_gpu_and_no_command_is_run(
