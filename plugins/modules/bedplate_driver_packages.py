@@ -17,9 +17,10 @@ options:
   state:
     description:
       - C(present) installs what is missing; C(newest) takes the newest version of the branch; C(held) holds what is there;
-        C(saved) keeps copies of the installed driver's packages; C(restored) brings back the driver kept in O(folder).
+        C(prepared) keeps copies of the installed driver (O(former_version)), fetches the newest of the branch and tells whether
+        anything would change; C(restored) brings back the driver kept in O(folder).
     type: str
-    choices: [present, newest, held, saved, restored]
+    choices: [present, newest, held, prepared, restored]
     default: present
   manager:
     description: The package manager.
@@ -44,6 +45,15 @@ options:
     type: str
   source:
     description: Name of the package source, noted beside the kept packages.
+    type: str
+  former_version:
+    description: Version of the driver that works now, to be kept.
+    type: str
+  former_flavour:
+    description: Its flavour.
+    type: str
+  former_source:
+    description: Its source.
     type: str
   kernel:
     description: Release of the kernel the modules are for.
@@ -126,6 +136,14 @@ held:
   description: Whether all of them are held.
   returned: always
   type: bool
+due:
+  description: Whether the driver would change.
+  returned: state is prepared
+  type: bool
+former:
+  description: The kept driver as version, flavour and folder; empty where there is none.
+  returned: state is prepared
+  type: dict
 did:
   description: What was done, or in check mode would be, in words.
   returned: always
@@ -138,7 +156,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.bedplate.apt import Refused
-from ansible.module_utils.bedplate.apt_driver import AptDriver
+from ansible.module_utils.bedplate.apt_change import AptChange
 from ansible.module_utils.bedplate.driver_boot import prepare_boot
 
 
@@ -153,7 +171,7 @@ def main():
             "state": {
                 "type": "str",
                 "default": "present",
-                "choices": ["present", "newest", "held", "saved", "restored"],
+                "choices": ["present", "newest", "held", "prepared", "restored"],
             },
             "manager": {"type": "str", "default": "apt", "choices": ["apt", "dnf"]},
             "packages": table,
@@ -162,6 +180,9 @@ def main():
             "at_least": text,
             "flavour": text,
             "source": text,
+            "former_version": text,
+            "former_flavour": text,
+            "former_source": text,
             "kernel": text,
             "follow": table,
             "components": names,
@@ -182,18 +203,20 @@ def main():
     wanted = {**module.params, "packages": {**EMPTY, **module.params["packages"]}}
     if wanted["path"]:
         os.environ["PATH"] = wanted["path"] + os.pathsep + os.environ["PATH"]
-    driver = AptDriver(wanted, module.check_mode)
+    driver = AptChange(wanted, module.check_mode)
     actions = {
         "present": lambda: driver.ensure(newest=False),
         "newest": lambda: driver.ensure(newest=True),
         "held": driver.hold,
-        "saved": driver.save,
+        "prepared": driver.prepare,
         "restored": lambda: driver.restore(Path(wanted["folder"])),
     }
     try:
         result = actions[wanted["state"]]()
         if wanted["state"] in ("present", "newest", "restored"):
-            prepare_boot(wanted, result["version"], driver.built(result["version"]), result["did"], module.check_mode)
+            prepare_boot(
+                wanted, result["version"], driver.modules_ready(result["version"]), result["did"], module.check_mode
+            )
     except Refused as refused:
         module.fail_json(msg=str(refused), changed=bool(driver.apt.did), did=driver.apt.did)
     module.exit_json(changed=bool(result["did"]), **result)

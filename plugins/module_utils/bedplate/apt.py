@@ -8,13 +8,14 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ansible.module_utils.bedplate.driver_packages import is_driver_package, parse_madison, parse_simulation
 from ansible.module_utils.bedplate.refusal import refusal
 
 LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
+ABSENT = ("not-installed", "config-files")
 _QUIET = {
     "DEBIAN_FRONTEND": "noninteractive",
     "APT_LISTCHANGES_FRONTEND": "none",
@@ -23,7 +24,7 @@ _QUIET = {
 }
 _INSTALL = (
     "-y", "-q", "--no-install-recommends", "--allow-downgrades", "--allow-change-held-packages",
-    "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
+    "-o", "APT::Ignore-Hold=true", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
 )  # fmt: skip
 
 
@@ -78,6 +79,14 @@ class Apt:
         """Every fully installed package: its version. Foreign architectures as name:arch."""
         return {name: version for name, (status, version) in self.states().items() if status == "installed"}
 
+    def present(self) -> dict[str, str]:
+        """Every package that has files on the host, half-installed ones too: its version."""
+        return {name: version for name, (status, version) in self.states().items() if status not in ABSENT}
+
+    def broken(self) -> list[str]:
+        """Packages whose installation or removal was cut off or failed."""
+        return [name for name, (status, _) in self.states().items() if status not in ("installed", *ABSENT)]
+
     def states(self) -> dict[str, tuple[str, str]]:
         """Every package dpkg knows: status (installed, half-configured, config-files ...) and version."""
         shown = self.run(
@@ -110,23 +119,16 @@ class Apt:
         """Install packages or files (name=version, /path.deb) and remove others (name-), in one transaction."""
         self.act(did, "apt-get", *_INSTALL, "install", *words)
 
-    def repair(self, states: Mapping[str, tuple[str, str]]) -> bool:
-        """Finish what an interrupted dpkg left behind. Returns whether there was something."""
-        broken = [
-            name for name, (status, _) in states.items() if status not in ("installed", "config-files", "not-installed")
-        ]
+    def repair(self) -> bool:
+        """Finish what an interrupted dpkg left behind. Returns whether there was something. Raises Refused BP161."""
+        broken = self.broken()
         if not broken and not any(Path("/var/lib/dpkg/updates").glob("[0-9]*")):
             return False
         self.wait_for_locks()
         # Its own failure (a package whose script fails) is answered by the repair that follows.
         self.run("dpkg", "--configure", "-a", "--force-confdef", "--force-confold")
-        self.act(
-            f"finished an interrupted installation ({', '.join(broken[:6]) or 'dpkg'})",
-            "apt-get",
-            *_INSTALL,
-            "-f",
-            "install",
-        )
+        told = ", ".join(broken[:6]) or "dpkg"
+        self.act(f"finished an interrupted installation ({told})", "apt-get", *_INSTALL, "-f", "install")
         return True
 
     def update(self) -> str:

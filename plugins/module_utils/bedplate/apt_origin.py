@@ -35,13 +35,16 @@ class AptOrigin:
         self.apt, self.wanted = apt, wanted
         self.unread = ""
 
-    def provide(self, names: Sequence[str], headers: Sequence[str]) -> dict[str, list[str]]:
-        """Versions of each package, after whatever source was missing has been added. Raises Refused BP128, BP164."""
+    def provide(self, names: Sequence[str], headers: Sequence[str], refresh: bool) -> dict[str, list[str]]:
+        """Versions of each package, after whatever source was missing has been added. Raises Refused BP128, BP164.
+
+        refresh: read the indexes again even where all is offered.
+        """
         if self.wanted["repository"]:
             self._add_repository()
         everything = [*names, *headers]
         offered: dict[str, list[str]] = self.apt.offered(everything)
-        if self._lacking(offered, names, headers):
+        if refresh or self._lacking(offered, names, headers):
             self.unread = self.apt.update()
             offered = self.apt.offered(everything)
         if self._lacking(offered, names, []) and self._add_components():

@@ -160,7 +160,9 @@ def to_replace(installed: Mapping[str, str], touched: Iterable[str], wanted: str
 
 def pin_text(driver_version: str, helpers: Mapping[str, str]) -> str:
     """An apt preferences file: every driver package that exists in this version has it, and the helpers theirs."""
-    stanzas = [("*nvidia* libcuda1 libcudadebugger1 cuda-drivers* libnvsdm*", f"*{driver_version}-*")]
+    # A pattern between slashes: apt does not match a leading * in a version, and an epoch may stand before it.
+    any_revision = f"/^([0-9]+:)?{re.escape(driver_version)}[-+~]/"
+    stanzas = [("*nvidia* libcuda1 libcudadebugger1 cuda-drivers* libnvsdm*", any_revision)]
     stanzas += sorted(helpers.items())
     return "\n".join(
         [

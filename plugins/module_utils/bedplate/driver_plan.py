@@ -98,7 +98,6 @@ def plan_host(
             return Plan("none", "another driver is installed", problems=[text]).as_dict()
         plan = _install(probe, gpus, wish, needs, sources)
         plan.replaces = present.version
-        plan.problems += in_use_problems(probe)
         return plan.as_dict()
     if present and present.loaded and present.managed is None and not change:
         why = f"driver {present.version} is loaded and serves the GPUs and the wish"
