@@ -86,6 +86,14 @@ def test_a_fabric_still_joining_is_told_although_fabric_manager_runs() -> None:
     assert problem.startswith("BP136") and "In Progress" in problem
 
 
+def test_a_fabric_whose_switches_are_not_on_the_bus_is_known_by_its_gpus() -> None:
+    absent = {"version": None, "unit": {"load": "not-found", "active": "inactive"}}
+    probe = probe_of("h100-nvswitch", nvswitches=[], fabric_manager=absent)
+    assert driver_problems(probe) == []
+    probe["gpus"][0]["fabric_state"] = "In Progress"
+    assert codes(driver_problems(probe)) == ["BP136"]
+
+
 def test_an_unsigned_module_under_secure_boot_is_blocked_even_if_the_log_is_silent() -> None:
     probe = probe_of("secure-boot", failure_signatures=[])
     probe["nvidia_module_on_disk"]["signer"] = None

@@ -142,7 +142,8 @@ def _wrong_flavour(probe: Mapping[str, Any], host: Host | None) -> Iterator[str]
 def _fabric(probe: Mapping[str, Any]) -> Iterator[str]:
     """With NVSwitches CUDA starts (else error 802) only after Fabric Manager joined every GPU, whatever nvidia-smi shows."""
     states = sorted({gpu["fabric_state"] for gpu in probe["gpus"]} - {None, "Completed"})
-    if not probe["nvswitches"]:
+    # The switches of B200 boards are not on the PCI bus; their GPUs say that they wait for the fabric.
+    if not probe["nvswitches"] and "In Progress" not in states:
         return
     manager, loaded = probe["fabric_manager"], probe["nvidia_module"]["version"]
     active = manager["unit"].get("active") == "active"
@@ -157,7 +158,7 @@ def _fabric(probe: Mapping[str, Any]) -> Iterator[str]:
     yield refusal(
         "BP136",
         "NVSwitch fabric not ready",
-        f"{len(probe['nvswitches'])} NVSwitch(es), Fabric Manager {manager['version'] or 'of no version'} {state}"
+        f"{len(probe['nvswitches'])} NVSwitch(es) on the bus, Fabric Manager {manager['version'] or 'of no version'} {state}"
         + (f", fabric state {', '.join(states)}" if states else ""),
         f"Fabric Manager {loaded} active and every GPU's fabric Completed",
         fix,
