@@ -140,6 +140,16 @@ def test_no_plan_is_made_for_what_no_driver_can_make_work() -> None:
     assert plan_driver({"gpus": [{"name": "Tesla P40"}, {"name": "NVIDIA B200"}]}, {}) is None
 
 
+def test_a_plan_can_be_held_to_the_branches_a_source_has() -> None:
+    facts = {"gpus": [{"name": A100}]}
+    plan = plan_driver(facts, {}, branches=[470, 535])
+    assert plan and (plan.branch.number, plan.flavour) == (535, "proprietary")
+    # Neither branch runs CUDA 13; the GPUs alone decide then.
+    wished = plan_driver(facts, {"variant": "cu130"}, branches=[470, 535])
+    assert wished and wished.branch.number == 535
+    assert plan_driver({"gpus": [{"name": "NVIDIA B200"}]}, {}, branches=[470, 535]) is None
+
+
 def test_mixed_generations_get_the_newest_torch_that_serves_all() -> None:
     assert ask(V100, A100, driver="580.95.05", kernel_module="proprietary").torch == "2.14.1"
     pair = ask(A100, "NVIDIA GeForce RTX 5090", driver="570.211.01", kernel_module="open")

@@ -301,6 +301,11 @@ class AptDriver:
         files = {PIN: pin_text(version, helpers), **self.wanted["hold_files"]}
         for path, text in files.items():
             write_file(path, text, self.apt.did, self.check)
+        if self.set["prebuilt"]:
+            # A newer kernel would come without modules: the packages that bring kernels are held too.
+            brings = [*self.wanted["follow"], *self.wanted["follow"].values()]
+            brings += [name.replace("linux-image-", "linux-", 1) for name in self.wanted["follow"]]
+            packages = {**packages, **{name: self.installed[name] for name in brings if name in self.installed}}
         missing = sorted(set(packages) - self.apt.holds())
         if self.check:
             self.apt.did += [f"would hold {len(missing)} packages"] if missing else []

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible.module_utils.bedplate.driver_packages import PackageSet, branch_of, package_set, source_branches
+from ansible.module_utils.bedplate.driver_packages import (
+    PackageSet,
+    branch_of,
+    is_driver_package,
+    package_set,
+    source_branches,
+)
+from ansible.module_utils.bedplate.driver_truth import driver_problems
 from ansible.module_utils.bedplate.refusal import refusal
 from ansible.module_utils.stack import StackError, load_tables, plan_driver
 from ansible.module_utils.stack.drivers import DriverNeeds, branch_has, driver_needs, each_need
@@ -33,11 +40,13 @@ class Wish:
 
 @dataclass(frozen=True)
 class Present:
-    """The driver on the host. loaded: its module runs now. managed: Bedplate installed it, from this source."""
+    """The driver on the host. loaded: its module runs now. packaged: it came from packages, not from NVIDIA's installer.
+    managed: Bedplate installed it, from this source."""
 
     version: str
     flavour: str | None
     loaded: bool
+    packaged: bool
     managed: str | None
 
 
@@ -92,6 +101,9 @@ def plan_host(
     present = _present(probe, receipt or {})
     if present and (problem := _misfit(present, wish, needs)):
         if not change:
+            if not _against_wish(present, wish) and (told := driver_problems(probe)):
+                # Not the inventory is at odds with the driver, but the GPUs: the truth check says it best.
+                return Plan("none", "the driver does not fit the GPUs", problems=list(told)).as_dict()
             fix = f"run {CHANGE}, which changes a driver deliberately and brings the old one back if it fails."
             found = f"{present.version} ({present.flavour or 'modules not said'})"
             text = refusal("BP123", "another driver is installed", found, problem, fix)
@@ -99,8 +111,8 @@ def plan_host(
         plan = _install(probe, gpus, wish, needs, sources)
         plan.replaces = present.version
         return plan.as_dict()
-    if present and present.loaded and present.managed is None and not change:
-        why = f"driver {present.version} is loaded and serves the GPUs and the wish"
+    if present and present.managed is None and not change and (present.loaded or not present.packaged):
+        why = f"driver {present.version} is there and serves the GPUs and the wish"
         fabric = _fabric_wanted(probe, wish)
         return Plan(
             "keep",
@@ -213,12 +225,27 @@ def _present(probe: Mapping[str, Any], receipt: Mapping[str, Any]) -> Present | 
     """The driver that is there: the module on disk, which the next boot loads, before the one loaded now."""
     loaded, disk = probe.get("nvidia_module"), probe.get("nvidia_module_on_disk")
     module = disk or loaded
+    packaged = any(is_driver_package(name) for name in probe.get("packages") or {})
+    libraries = probe.get("nvidia_userspace")
+    if not module and libraries and not packaged:
+        # NVIDIA's installer left its libraries; its module is missing for this kernel.
+        return Present(libraries["version"], None, False, False, None)
     if not module:
         return None
     managed = receipt.get("source") if receipt.get("version") == module["version"] else None
     running = (loaded or {}).get("version") == module["version"]
-    return Present(
-        module["version"], module.get("flavour"), running, managed if managed in ("distribution", "nvidia") else None
+    source = managed if managed in ("distribution", "nvidia") else None
+    return Present(module["version"], module.get("flavour"), running, packaged, source)
+
+
+def _against_wish(present: Present, wish: Wish) -> bool:
+    """Whether the inventory names another driver than the present one."""
+    flavour = wish.flavour if present.flavour else None
+    named = (wish.version, wish.branch, flavour)
+    return named != (
+        wish.version and present.version,
+        wish.branch and branch_of(present.version),
+        flavour and present.flavour,
     )
 
 
