@@ -53,6 +53,11 @@ def generated(runner: Runner, prompt: list[int], length: int = LONGEST) -> list[
     return tokens
 
 
+def memory_of_ended(scheduler: Scheduler) -> int:
+    """Tokens that only texts of ended sequences hold."""
+    return sum(stored.block.size for stored in scheduler._prefixes._ended)
+
+
 def run(
     scheduler: Scheduler, arrivals: dict[int, list[Generate | Embed]], cancels: dict[int, int] | None = None
 ) -> tuple[dict[int, list[int]], list[Step]]:
@@ -75,7 +80,7 @@ def run(
 def test_greedy_equals_generate_in_any_batch_mix(
     runners: Callable[[str], Runner], shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler_module, "_PREFILL_TOKENS_PER_STEP", 32)
+    monkeypatch.setattr(scheduler_module, "_TOKENS_PER_STEP", 32)
     runner, asked = runners(shape), prompts(12)
     wanted = {index: generated(runner, prompt) for index, prompt in enumerate(asked)}
     source = random.Random(2)
@@ -109,7 +114,7 @@ def test_cancelled_sequences_leave_the_others_untouched(
     runners: Callable[[str], Runner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the state a sequence is cancelled in: waiting, half read, or running in any row."""
-    monkeypatch.setattr(scheduler_module, "_PREFILL_TOKENS_PER_STEP", 16)
+    monkeypatch.setattr(scheduler_module, "_TOKENS_PER_STEP", 16)
     runner, asked = runners("llama"), prompts(10, seed=4)
     wanted = [generated(runner, prompt) for prompt in asked]
     for seed in range(8):
@@ -162,17 +167,21 @@ def test_a_prompt_the_device_has_no_memory_for_fails_alone(
 ) -> None:
     runner, asked = runners("llama"), prompts(3)
     wanted = generated(runner, asked[0])
-    prefill = runner.prefill
+    forward = runner.forward
 
-    def short_of_memory(row: int, tokens: list[int], start: int) -> torch.Tensor:
-        if tokens == asked[1]:
+    def short_of_memory(tokens: list[int], *others: Any) -> torch.Tensor:
+        if asked[1][-1] in tokens and len(tokens) > 1:
             raise torch.OutOfMemoryError("none left")
-        return prefill(row, tokens, start)
+        return forward(tokens, *others)
 
-    monkeypatch.setattr(runner, "prefill", short_of_memory)
-    tokens, steps = run(Scheduler(runner), {0: [Generate(i, asked[i], LONGEST, GREEDY) for i in range(2)]})
+    monkeypatch.setattr(runner, "forward", short_of_memory)
+    scheduler = Scheduler(runner)
+    tokens, steps = run(
+        scheduler, {0: [Generate(0, asked[0], LONGEST, GREEDY)], 3: [Generate(1, asked[1], LONGEST, GREEDY)]}
+    )
     assert tokens[0] == wanted
     assert [job for step in steps for job, _ in step.failures] == [1]
+    assert scheduler.arena.used == memory_of_ended(scheduler), "its memory was not given back"
 
 
 def test_values_that_are_not_numbers_fail_their_row_alone(
@@ -180,19 +189,23 @@ def test_values_that_are_not_numbers_fail_their_row_alone(
 ) -> None:
     runner, asked = runners("llama"), prompts(2)
     wanted = generated(runner, asked[0], 10)
-    decode = runner.decode
+    forward = runner.forward
+    scheduler = Scheduler(runner)
+    places: list[int] = []
 
-    def spoilt(tokens: list[int], positions: list[int]) -> torch.Tensor:
-        logits = decode(tokens, positions).clone()
-        if len(tokens) == 2:
-            logits[1] = float("nan")
+    def spoilt(tokens: list[int], positions: list[int], where: list[int], *others: Any) -> torch.Tensor:
+        logits = forward(tokens, positions, where, *others).clone()
+        if len(tokens) == 2 and not places:
+            victim = next(one for one in scheduler.running.sequences if one.id == 1)
+            places.append(victim.place.start)
+            logits[scheduler.running.sequences.index(victim)] = float("nan")
+            for layer in runner.kv.layers:
+                layer.keys[:, victim.place.start + 50] = float("nan")
         return logits
 
-    monkeypatch.setattr(runner, "decode", spoilt)
+    monkeypatch.setattr(runner, "forward", spoilt)
     assert runner.kv is not None
-    for layer in runner.kv.layers:
-        layer.keys[1, :, 100:] = float("nan")
-    tokens, steps = run(Scheduler(runner), {0: [Generate(i, asked[i], 10, GREEDY) for i in range(2)]})
+    tokens, steps = run(scheduler, {0: [Generate(i, asked[i], 10, GREEDY) for i in range(2)]})
     assert tokens[0] == wanted
     assert [job for step in steps for job, _ in step.failures] == [1]
-    assert not any(bool(layer.keys[1].any()) for layer in runner.kv.layers), "they lie in wait for the row's next user"
+    assert not any(bool(layer.keys.isnan().any()) for layer in runner.kv.layers), "they lie in wait for the next user"

@@ -66,6 +66,7 @@ class Generate:
     prompt: list[int]
     max_tokens: int
     sampling: Sampling
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class Ready:
     vocabulary: int
     slots: int
     kv_bytes: int
+    kv_tokens: int
     weight_bytes: int
     device: str
     dtype: str
@@ -110,6 +112,18 @@ Logprobs = tuple[float, list[tuple[int, float]]]
 
 
 @dataclass(slots=True)
+class Stats:
+    """The engine's state after a step, and its counts since the start. In tokens, but for the sequences."""
+
+    kv_tokens: int
+    kv_used: int = 0
+    running: int = 0
+    waiting: int = 0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+
+
+@dataclass(slots=True)
 class Step:
     """What one pass of the engine brought; an empty one is a sign of life from a long prefill."""
 
@@ -117,6 +131,8 @@ class Step:
     tokens: list[tuple[int, int, str | None, Logprobs | None]] = field(default_factory=list)
     vectors: list[tuple[int, int, bytes]] = field(default_factory=list)  # job, dimensions, float32 rows
     failures: list[tuple[int, str]] = field(default_factory=list)  # sequence or job, cause
+    admitted: list[tuple[int, int]] = field(default_factory=list)  # sequence, tokens of its prompt that were stored
+    stats: Stats | None = None
 
 
 ToEngine = Load | Generate | Embed | Cancel

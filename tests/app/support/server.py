@@ -16,7 +16,7 @@ import orjson
 import yaml
 
 SERVER_CODE = Path(__file__).resolve().parents[3] / "app" / "server"
-START_SECONDS = 90.0
+START_SECONDS = 240.0
 
 
 class ServerProcess:

@@ -1,4 +1,4 @@
-"""How many sequences of which length fit the memory there is."""
+"""How many tokens of keys and values fit the memory there is, and how long a sequence may get."""
 
 from __future__ import annotations
 
@@ -6,41 +6,43 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Refusal
+from .arena import SMALLEST, block_size
 
 _SHORTEST = 256
-_COMFORTABLE = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class KVPlan:
-    """`slots` sequences of at most `context_length` tokens; `bytes` in all."""
+    """At most `sequences` at once, each of at most `context_length` tokens, and `tokens` together in `bytes`."""
 
-    slots: int
+    sequences: int
     context_length: int
+    tokens: int
     bytes: int
 
 
 def plan(
-    *, budget: int, bytes_per_token: int, model_context: int, wanted_context: int | None, wanted_slots: int
+    *, budget: int, bytes_per_token: int, model_context: int, wanted_context: int | None, wanted_sequences: int
 ) -> KVPlan:
-    """Divide `budget` bytes. A context that was asked for is kept to; otherwise it is as long as
-    `wanted_slots` sequences allow, but rather fewer sequences than less than 4096 tokens.
+    """Spend `budget` bytes, but not more than `wanted_sequences` of full length could use.
 
-    Raises Refusal BP659 when not even one useful sequence fits.
+    A context that was asked for is kept to; otherwise it is the model's own, or what one sequence can have of the
+    memory. Raises Refusal BP659 when not even one useful sequence fits.
     """
-    tokens = budget // bytes_per_token
-    context = wanted_context or max(tokens // wanted_slots, min(_COMFORTABLE, tokens))
-    context = min(context, model_context)
-    slots = min(wanted_slots, tokens // context) if context else 0
-    shortest = wanted_context or min(_SHORTEST, model_context)
-    if slots == 0 or context < min(shortest, model_context):
+    context = min(wanted_context or model_context, model_context)
+    tokens = min(budget // bytes_per_token, wanted_sequences * block_size(context))
+    tokens -= tokens % SMALLEST
+    largest = 1 << (tokens.bit_length() - 1) if tokens else 0
+    shortest = context if wanted_context else min(_SHORTEST, model_context)
+    if largest < shortest:
         raise Refusal(
             "BP659",
             f"{budget // 2**20} MiB are left for keys and values, one sequence of {shortest} tokens needs "
-            f"{shortest * bytes_per_token // 2**20} MiB.",
+            f"{block_size(shortest) * bytes_per_token // 2**20} MiB.",
             "free memory, serve a smaller model, or lower models[].context_length.",
         )
-    return KVPlan(slots, context, slots * context * bytes_per_token)
+    sequences = min(wanted_sequences, tokens // SMALLEST)
+    return KVPlan(sequences, min(context, largest), tokens, tokens * bytes_per_token)
 
 
 def cpu_budget() -> int:

@@ -1,41 +1,35 @@
 """Continuous batching: sequences join and leave the running batch at every step.
 
-One step is one decode pass over all running sequences, then a bounded amount of prefill for the next ones,
-then one batch of embedding inputs; so a long prompt delays the running answers by one chunk, not by its whole
-length.
+One step is one pass over the newest token of every running sequence and a bounded amount of prompt, then one batch of
+embedding inputs; so a long prompt delays the running answers by one chunk, not by its whole length. A sequence is
+admitted, in the order of arrival, when there is memory for all it may become; it then never has to step back.
 """
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 
 import structlog
 import torch
 
-from ..protocol import Embed, Generate, Logprobs, Step
+from ..protocol import Embed, Generate, Stats, Step
+from .arena import Arena
+from .attention import Part
 from .grammar import GrammarFactory
+from .kv import KVMemory
+from .parts import PromptChunk
+from .prefix import PrefixMemory, Stored, common_length
 from .runner import Runner
-from .sampling import Sampler, logprobs_of, next_tokens
+from .sampling import logprobs_of, next_tokens
+from .sequence import Running, Sequence
 
 log = structlog.get_logger(__name__)
 
-_PREFILL_TOKENS_PER_STEP = 512
+_TOKENS_PER_STEP = 512
 _EMBEDDING_TOKENS_PER_STEP = 4096
-
-
-class Sequence:
-    """A generation in progress. `length` tokens of it are in its row of keys and values."""
-
-    def __init__(self, request: Generate, stops: frozenset[int], grammars: GrammarFactory | None) -> None:
-        self.id = request.id
-        self.prompt = request.prompt
-        self.left = request.max_tokens
-        sampling = request.sampling
-        self.ends = (frozenset() if sampling.ignore_eos else stops) | frozenset(sampling.stop_token_ids)
-        grammar = None if sampling.grammar is None or grammars is None else grammars(sampling.grammar)
-        self.sampler = Sampler(sampling, request.prompt, self.ends, grammar)
-        self.length = 0
-        self.last = -1
+# A prompt waits for another one being read if they begin alike for that many tokens: a copy is then cheaper.
+_WORTH_WAITING = 64
 
 
 class EmbedJob:
@@ -50,37 +44,45 @@ class EmbedJob:
 
 
 class Scheduler:
-    """Row i of the keys and values belongs to running[i], the row behind them to `arriving`, if any."""
+    """`waiting` sequences have no memory yet, `reading` ones a part of their prompt in it, `running` ones all of it."""
 
     def __init__(self, runner: Runner, grammars: GrammarFactory | None = None) -> None:
         self._runner = runner
         self._grammars = grammars
         self._unfit: list[tuple[int, str]] = []
+        self.arena = Arena(runner.plan.tokens)
+        self._prefixes = PrefixMemory(self.arena)
         self.waiting: deque[Sequence] = deque()
-        self.arriving: Sequence | None = None
-        self.running: list[Sequence] = []
+        self.reading: list[Sequence] = []
+        self.running = Running()
         self.embedding: deque[EmbedJob] = deque()
+        self._stats = Stats(kv_tokens=self.arena.tokens)
+
+    @property
+    def _memory(self) -> KVMemory:
+        assert self._runner.kv is not None, "the model generates"
+        return self._runner.kv
 
     @property
     def idle(self) -> bool:
-        return not (self.waiting or self.arriving or self.running or self.embedding or self._unfit)
+        return not (self.waiting or self.reading or self.running or self.embedding or self._unfit)
 
     def add(self, request: Generate | Embed) -> None:
-        if isinstance(request, Generate):
-            try:
-                self.waiting.append(Sequence(request, self._runner.stops, self._grammars))
-            except ValueError as error:
-                self._unfit.append((request.id, f"The grammar cannot be followed: {error}"))
-        else:
+        if isinstance(request, Embed):
             self.embedding.append(EmbedJob(request))
+            return
+        text = request.sampling.grammar
+        try:
+            grammar = None if text is None or self._grammars is None else self._grammars(text)
+            self.waiting.append(Sequence(request, self._runner.stops, grammar))
+        except ValueError as error:
+            self._unfit.append((request.id, f"The grammar cannot be followed: {error}"))
 
     def cancel(self, job_id: int) -> None:
         """Drop a sequence or job wherever it is; unknown ids have ended already."""
-        if self.arriving is not None and self.arriving.id == job_id:
-            self.arriving = None
-        for row, sequence in enumerate(self.running):
+        for sequence in [*self.reading, *self.running.sequences]:
             if sequence.id == job_id:
-                return self._leave(row)
+                return self._leave(sequence)
         self.waiting = deque(one for one in self.waiting if one.id != job_id)
         self.embedding = deque(one for one in self.embedding if one.id != job_id)
 
@@ -88,71 +90,138 @@ class Scheduler:
         """One pass of each kind that is due. Raises what the device raises; the engine is then replaced."""
         outcome = Step(failures=self._unfit)
         self._unfit = []
-        if self.running:
-            self._decode(outcome)
-        self._prefill(outcome)
+        while self.waiting and self._admit(self.waiting[0], outcome):
+            self.reading.append(self.waiting.popleft())
+        if self.running or self.reading:
+            self._generate(outcome)
         if self.embedding:
             self._embed(outcome)
+        self._stats.running, self._stats.waiting = len(self.running) + len(self.reading), len(self.waiting)
+        self._stats.kv_used = self.arena.used
+        outcome.stats = copy.copy(self._stats)
         return outcome
 
-    def _decode(self, outcome: Step) -> None:
-        batch = self.running
-        logits = self._runner.decode([one.last for one in batch], [one.length for one in batch])
+    def _admit(self, sequence: Sequence, outcome: Step) -> bool:
+        """Give a sequence its memory, with what is stored of its prompt already; false if it has to wait."""
+        if len(self.running) + len(self.reading) >= self._runner.plan.sequences:
+            return False
+        tokens = sequence.tokens
+        like, common = self._prefixes.longest(sequence.adapter, tokens)
+        if any(self._worth_waiting_for(other, sequence, common) for other in self.reading):
+            return False
+        if like is not None and common == len(like.tokens) and like.block.size >= sequence.limit:
+            # The continuation of a conversation: its states stay where they are, if nobody else is at them.
+            sequence.block = self._prefixes.take_over(like)
+        if sequence.block is None:
+            sequence.block = self._prefixes.allocate(sequence.limit, keep=like)
+            if sequence.block is None and self._alone:
+                like, common = None, 0
+                sequence.block = self._prefixes.allocate(sequence.limit, keep=None)
+            if sequence.block is None:
+                return False
+            if like is not None:
+                self._memory.copy(like.block.start, sequence.place.start, common)
+        sequence.length = common
+        self._stats.prefix_queries += len(tokens)
+        self._stats.prefix_hits += common
+        outcome.admitted.append((sequence.id, common))
+        return True
+
+    @property
+    def _alone(self) -> bool:
+        return not (self.running or self.reading)
+
+    @staticmethod
+    def _worth_waiting_for(other: Sequence, sequence: Sequence, common: int) -> bool:
+        """Whether `other`, whose prompt is being read, will spare `sequence` much more than the `common` tokens."""
+        if other.adapter != sequence.adapter:
+            return False
+        return common_length(other.tokens, sequence.tokens[:-1]) >= common + _WORTH_WAITING
+
+    def _generate(self, outcome: Step) -> None:
+        chunks = self._chunks()
+        batch, logits = self._pass(chunks, outcome)
+        if not batch:
+            return
         samplers = [one.sampler for one in batch]
         tokens = next_tokens(logits, samplers)
         logprobs = logprobs_of(logits, tokens, samplers)
-        # From the last row on, so that a row that leaves is filled from rows already dealt with.
-        for row in range(len(batch) - 1, -1, -1):
-            batch[row].length += 1
-            if self._advance(batch[row], row, tokens[row], logprobs.get(row), outcome):
-                self._leave(row)
-
-    def _prefill(self, outcome: Step) -> None:
-        """Read prompts chunk by chunk, oldest first, while rows are free and the step's budget lasts."""
-        budget = _PREFILL_TOKENS_PER_STEP
-        while budget > 0 and (self.arriving or (self.waiting and len(self.running) < self._runner.plan.slots)):
-            sequence = self.arriving = self.arriving or self.waiting.popleft()
-            chunk = sequence.prompt[sequence.length : sequence.length + budget]
-            try:
-                logits = self._runner.prefill(len(self.running), chunk, sequence.length)
-            except torch.OutOfMemoryError as error:
-                log.error("no memory for a prompt", tokens=len(sequence.prompt), error=str(error))
-                outcome.failures.append((sequence.id, "The device has no memory left for this prompt."))
-                self.arriving = None
+        for row, sequence in enumerate(batch):
+            token = tokens[row]
+            if token is None:
+                self._memory.clear(sequence.place)
+                outcome.failures.append((sequence.id, "The model produced values that are not numbers."))
+                self._leave(sequence, usable=False)
                 continue
-            budget -= len(chunk)
-            sequence.length += len(chunk)
-            if sequence.length == len(sequence.prompt):
-                self.arriving = None
-                (token,) = next_tokens(logits, [sequence.sampler])
-                logprobs = logprobs_of(logits, [token], [sequence.sampler]).get(0)
-                if not self._advance(sequence, len(self.running), token, logprobs, outcome):
-                    self.running.append(sequence)
+            finish = sequence.take(token)
+            outcome.tokens.append((sequence.id, token, finish, logprobs.get(row)))
+            if finish is not None:
+                self._leave(sequence)
 
-    def _advance(
-        self, sequence: Sequence, row: int, token: int | None, logprobs: Logprobs | None, outcome: Step
-    ) -> bool:
-        """Book the next token of the sequence in `row`; true when it was the last."""
-        if token is None:
-            self._runner.clear(row)
-            outcome.failures.append((sequence.id, "The model produced values that are not numbers."))
-            return True
-        sequence.last = token
-        sequence.left -= 1
-        sequence.sampler.take(token)
-        finish = "stop" if token in sequence.ends else "length" if sequence.left == 0 else None
-        outcome.tokens.append((sequence.id, token, finish, logprobs))
-        return finish is not None
+    def _chunks(self) -> list[tuple[Sequence, int]]:
+        """How much of which prompt this step reads, oldest first."""
+        budget = max(_TOKENS_PER_STEP - len(self.running), _TOKENS_PER_STEP // 4)
+        chunks = []
+        for sequence in self.reading:
+            count = min(sequence.prompt_length - sequence.length, budget)
+            if count == 0:
+                break
+            chunks.append((sequence, count))
+            budget -= count
+        return chunks
 
-    def _leave(self, row: int) -> None:
-        """Take a running sequence out and close the gap: the last row moves in, the arriving one moves up."""
-        last = len(self.running) - 1
-        if row != last:
-            self._runner.move(last, row, self.running[last].length)
-            self.running[row] = self.running[last]
-        self.running.pop()
-        if self.arriving is not None and self.arriving.length:
-            self._runner.move(last + 1, last, self.arriving.length)
+    def _pass(self, chunks: list[tuple[Sequence, int]], outcome: Step) -> tuple[list[Sequence], torch.Tensor]:
+        """One forward pass; the sequences that get a token by it, and their logits.
+
+        Without memory for the prompts the pass is tried again without them, and they fail.
+        """
+        running = list(self.running.sequences)
+        parts: list[Part] = self.running.parts()
+        tokens = [one.tokens[-1] for one in running]
+        positions = [one.length for one in running]
+        places = [one.place.start + one.length for one in running]
+        keep = list(range(len(running)))
+        batch = list(running)
+        for sequence, count in chunks:
+            begin, start = sequence.length, len(tokens)
+            parts.append(PromptChunk(start, start + count, sequence.place, begin))
+            tokens += sequence.tokens[begin : begin + count]
+            positions += range(begin, begin + count)
+            places += range(sequence.place.start + begin, sequence.place.start + begin + count)
+            if begin + count == sequence.prompt_length:
+                keep.append(len(tokens) - 1)
+                batch.append(sequence)
+        try:
+            logits = self._runner.forward(tokens, positions, places, parts, keep if chunks else None)
+        except torch.OutOfMemoryError as error:
+            if not chunks:
+                raise
+            log.error("no memory for prompts", tokens=len(tokens), error=str(error))
+            for sequence, _ in chunks:
+                outcome.failures.append((sequence.id, "The device has no memory left for this prompt."))
+                self._leave(sequence, usable=False)
+            return self._pass([], outcome) if running else ([], torch.empty(0))
+        for sequence in running:
+            sequence.length += 1
+        for sequence, count in chunks:
+            sequence.length += count
+            if sequence.length == sequence.prompt_length:
+                self.reading.remove(sequence)
+                self.running.add(sequence)
+                sequence.shared = self._prefixes.share(sequence.adapter, list(sequence.tokens), sequence.place)
+        return batch, logits
+
+    def _leave(self, sequence: Sequence, *, usable: bool = True) -> None:
+        """Take an admitted sequence out; what it has in memory may serve others, if it is `usable`."""
+        if sequence in self.reading:
+            self.reading.remove(sequence)
+        else:
+            self.running.remove(sequence)
+        if usable:
+            ended = Stored(sequence.adapter, sequence.tokens[: sequence.length], sequence.place)
+            self._prefixes.end(sequence.shared, ended)
+        else:
+            self._prefixes.drop(sequence.shared, sequence.place)
 
     def _embed(self, outcome: Step) -> None:
         """One batch of the oldest job."""

@@ -1,0 +1,53 @@
+"""Loading a model: which device, which weights, which tokens end an answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers.utils import logging as transformers_logging
+
+from ..errors import Refusal
+from ..protocol import Load
+
+
+def loaded(load: Load, device: torch.device) -> Any:
+    kind: Any = AutoModelForCausalLM if load.generates else AutoModel
+    kind = AutoModelForSequenceClassification if load.scores else kind
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # Most CPUs convert every bfloat16 to float32 and back; the same weights in float32 are faster and as
+    # exact.
+    dtype = load.dtype if load.dtype != "auto" or device.type == "cuda" else "float32"
+    try:
+        model: Any = kind.from_pretrained(
+            load.path,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            attn_implementation="sdpa",
+        )
+        return model.to(device).eval().requires_grad_(False)
+    except torch.OutOfMemoryError as error:
+        raise Refusal("BP659", f"{load.path}: {error}", "free GPU memory or serve a smaller model.") from None
+    except Exception as error:
+        # Whatever it is, and each library raises its own, the model does not load.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        raise Refusal("BP658", f"{load.path}: cannot be loaded: {reason}.", "check the model's files.") from error
+
+
+def device_named(wanted: str) -> torch.device:
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(wanted)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = f"{torch.cuda.device_count()} CUDA devices with torch {torch.__version__}"
+        raise Refusal("BP660", f"device {wanted} asked for, found {found}.", "set device: cpu, or repair the driver.")
+    return device
+
+
+def stop_tokens(model: Any) -> frozenset[int]:
+    """The ids that end an answer, as model.generate takes them."""
+    ids = model.generation_config.eos_token_id
+    return frozenset() if ids is None else frozenset([ids] if isinstance(ids, int) else ids)
