@@ -104,7 +104,7 @@ def test_too_little_memory_for_keys_and_values_is_refused(models: dict[str, Path
         load(models["endless"], kv_memory_mb=1, context_length=32768)
     small = load(models["endless"], kv_memory_mb=4)
     assert small.plan.bytes <= 4 * 2**20
-    assert small.plan.slots * small.plan.context_length * 512 == small.plan.bytes
+    assert small.plan.tokens * 512 == small.plan.bytes
 
 
 def test_half_precision_is_taken_as_asked(models: dict[str, Path]) -> None:

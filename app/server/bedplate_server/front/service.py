@@ -122,7 +122,7 @@ class ModelService:
             check_tokens(prompt, facts, "messages")
             sampling = request.sampling(self._defaults, facts.vocabulary)
             limit = self._token_limit(request, len(prompt), facts)
-            self.places.take_tokens((len(prompt) + limit) * request.n, facts.slots * facts.context_length)
+            self.places.take_tokens((len(prompt) + limit) * request.n, facts.kv_tokens)
             tokens = (len(prompt) + limit) * request.n
             return self._begin(prompt, limit, sampling, request, codec)
         except BaseException:
