@@ -157,6 +157,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.bedplate.apt import Refused
 from ansible.module_utils.bedplate.apt_change import AptChange
+from ansible.module_utils.bedplate.dnf_driver import DnfDriver
 from ansible.module_utils.bedplate.driver_boot import prepare_boot
 
 
@@ -203,7 +204,7 @@ def main():
     wanted = {**module.params, "packages": {**EMPTY, **module.params["packages"]}}
     if wanted["path"]:
         os.environ["PATH"] = wanted["path"] + os.pathsep + os.environ["PATH"]
-    driver = AptChange(wanted, module.check_mode)
+    driver = (DnfDriver if wanted["manager"] == "dnf" else AptChange)(wanted, module.check_mode)
     actions = {
         "present": lambda: driver.ensure(newest=False),
         "newest": lambda: driver.ensure(newest=True),
@@ -218,7 +219,7 @@ def main():
                 wanted, result["version"], driver.modules_ready(result["version"]), result["did"], module.check_mode
             )
     except Refused as refused:
-        module.fail_json(msg=str(refused), changed=bool(driver.apt.did), did=driver.apt.did)
+        module.fail_json(msg=str(refused), changed=bool(driver.log.did), did=driver.log.did)
     module.exit_json(changed=bool(result["did"]), **result)
 
 

@@ -51,6 +51,7 @@ class AptDriver:
         self.set: Mapping[str, Any] = wanted["packages"]
         self.root = Path(wanted["root"])
         self.apt = Apt(wanted["wait"])
+        self.log = self.apt
         self.modules = self._modules()
         self.installed = self.apt.installed()
 
