@@ -42,7 +42,13 @@ def _problem(found: Decision, want: Mapping[str, Any]) -> str:
         return ""
     cause = next(line for line in found.explanation if line.startswith(f"{found.reason}: "))
     wanted = f"torch {want['torch']}, variant {want['variant']}, that runs on this server"
-    text: str = refusal(CODES[found.reason], "no PyTorch build fits", cause, wanted, f"{found.fix}.")
+    text: str = refusal(
+        CODES[found.reason],
+        "no PyTorch build fits",
+        cause,
+        wanted,
+        f"{found.fix}. pytorch_version and pytorch_variant ask for a build.",
+    )
     return text
 
 

@@ -71,11 +71,18 @@ def test_the_first_run_and_one_after_an_older_release_say_nothing() -> None:
     assert drift({"cuda_match": {"variant": "cpu", "verdict": "ok"}}, probe("a100-535"), section) == []
 
 
+def pci_ids(found: dict[str, Any]) -> dict[str, Any]:
+    """What role preflight leaves in the receipt."""
+    return {"gpus": [gpu["pci_id"] for gpu in found["gpus"]]}
+
+
 def test_a_lost_driver_and_another_wish_are_said() -> None:
-    before = {"cuda_match": decided("a100-535")}
-    lost = {**probe("a100-535"), "nvidia_module": None}
-    planned = {**decided("a100-535", before), "verdict": "plan", "torch": "2.13.0", "variant": "cu130"}
-    assert "driver 535.261.03 → none" in drift(before, lost, planned)[0]
+    before = {"cuda_match": decided("a100-535"), "preflight": pci_ids(probe("a100-535"))}
+    # The same GPUs: without a driver they have no names, which is no change of theirs.
+    assert drift(before, probe("no-driver"), decided("no-driver", before)) == [
+        "driver 535.261.03 → none, kernel modules proprietary → none since the last run: "
+        "torch resolved again: 2.10.0+cu128 → 2.13.0+cu130"
+    ]
     wished = decided("a100-535", before, variant="cu126")
     assert drift(before, probe("a100-535"), wished) == [
         "wish torch auto, variant auto → torch auto, variant cu126 since the last run: "
@@ -84,12 +91,17 @@ def test_a_lost_driver_and_another_wish_are_said() -> None:
 
 
 def test_gpus_come_and_go() -> None:
-    before = {"cuda_match": decided("a100-535")}
+    before = {"cuda_match": decided("a100-535"), "preflight": pci_ids(probe("a100-535"))}
     fewer = {**probe("a100-535"), "gpus": probe("a100-535")["gpus"][:1]}
     section = {**decided("a100-535", before), "gpus": ["NVIDIA A100 80GB PCIe"]}
     assert drift(before, fewer, section) == [
-        "GPUs 2 x NVIDIA A100 80GB PCIe → 1 x NVIDIA A100 80GB PCIe since the last run: "
+        "GPUs in use 2 x NVIDIA A100 80GB PCIe → 1 x NVIDIA A100 80GB PCIe since the last run: "
         "torch resolved again: 2.10.0+cu128 stays"
+    ]
+    # nvidia_driver_policy: ignore.
+    section = {**decided("a100-535", before), "gpus": [], "torch": "2.13.0", "variant": "cpu"}
+    assert drift(before, probe("a100-535"), section) == [
+        "GPUs in use 2 x NVIDIA A100 80GB PCIe → none since the last run: torch resolved again: 2.10.0+cu128 → 2.13.0+cpu"
     ]
 
 

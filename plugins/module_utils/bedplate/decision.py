@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 # What the last run left of the answer, beside the resolver's own fields: the facts it was about, and the wish.
@@ -81,12 +81,8 @@ def drift(receipt: Mapping[str, Any], probe: Mapping[str, Any], decision: Mappin
     # Nothing was decided before, or by a release that did not keep what it decided on.
     if not before.get("torch") or "want" not in before:
         return []
-    module = (probe.get("nvidia_module") or {}) if decision["gpus"] else {}
     changes = [
-        *_change("driver", before.get("driver"), module.get("version")),
-        *_change("kernel modules", before.get("kernel_module"), module.get("flavour")),
-        *_change("GPUs", _counted(before.get("gpus", [])), _counted(decision["gpus"])),
-        *_change("cuda-compat", before.get("cuda_compat"), decision.get("cuda_compat")),
+        *_hardware_changes(receipt, before, probe, decision),
         *_change("Python", before.get("python"), decision.get("python")),
         *_change("wish", _wish(before["want"]), _wish(decision["want"])),
     ]
@@ -95,6 +91,20 @@ def drift(receipt: Mapping[str, Any], probe: Mapping[str, Any], decision: Mappin
     if changes:
         return [f"{', '.join(changes)} since the last run: torch resolved again: {outcome}"]
     return [f"locks or data changed since the last run: torch resolved again: {outcome}"] if old != new else []
+
+
+def _hardware_changes(
+    receipt: Mapping[str, Any], before: Mapping[str, Any], probe: Mapping[str, Any], decision: Mapping[str, Any]
+) -> Iterator[str]:
+    # Without a driver GPUs have no names, so they are compared by PCI id.
+    known, found = receipt.get("preflight", {}).get("gpus"), [gpu["pci_id"] for gpu in probe["gpus"]]
+    if known is None or sorted(known) != sorted(found) or bool(before["gpus"]) != bool(decision["gpus"]):
+        yield from _change("GPUs in use", _counted(before["gpus"]), _counted(decision["gpus"]))
+    if decision["gpus"]:
+        module = probe.get("nvidia_module") or {}
+        yield from _change("driver", before.get("driver"), module.get("version"))
+        yield from _change("kernel modules", before.get("kernel_module"), module.get("flavour"))
+        yield from _change("cuda-compat", before.get("cuda_compat"), decision.get("cuda_compat"))
 
 
 def _change(what: str, old: str | None, new: str | None) -> list[str]:
