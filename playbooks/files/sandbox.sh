@@ -86,6 +86,9 @@ prepare() {
   printf '[Match]\nName=host0\n[Network]\nAddress=%s/24\nGateway=%s.1\n' "$address" "$SANDBOX_SUBNET" \
     >"$upper/etc/systemd/network/10-host0.network"
   ln -sf /lib/systemd/system/systemd-networkd.service "$upper/etc/systemd/system/multi-user.target.wants/"
+  # Who sees sshd can log in: until user sessions are permitted, PAM turns everybody but root away.
+  mkdir -p "$upper/etc/systemd/system/ssh.service.d"
+  printf '[Unit]\nAfter=systemd-user-sessions.service\n' >"$upper/etc/systemd/system/ssh.service.d/after-sessions.conf"
   echo "$name" >"$upper/etc/hostname"
   printf '127.0.0.1 localhost\n127.0.1.1 %s\n' "$name" >"$upper/etc/hosts"
   cp -L /etc/resolv.conf "$upper/etc/resolv.conf"

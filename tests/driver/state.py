@@ -57,5 +57,6 @@ class State:
         return {name: version for name, version in self.packages.items() if "nvidia" in name or "cuda" in name}
 
     def same_driver(self, other: State) -> bool:
-        """Whether everything but the boot is as in the other state."""
-        return {**vars(self), "boot_id": ""} == {**vars(other), "boot_id": ""}
+        """Whether the driver is as in the other state; a reboot and more packages kept for later are no change to it."""
+        beside = {"boot_id": "", "kept": []}
+        return {**vars(self), **beside} == {**vars(other), **beside}

@@ -29,5 +29,3 @@ def test_killed_in_mid_install_then_rerun_ends_like_a_clean_run(server: Server) 
     assert (state.broken, state.holds, state.kept) == ([], clean.holds, clean.kept)
     assert (state.settings, state.modprobe, state.dkms) == (clean.settings, clean.modprobe, clean.dkms)
     assert state.receipt["nvidia_driver"] == clean.receipt["nvidia_driver"]
-    again = victim.infrastructure(**WANTED)
-    assert again.ok and again.run.changed == 0, explain(again)

@@ -35,5 +35,3 @@ def test_half_configured_packages_are_repaired_once_the_other_apt_is_done(server
     assert time.monotonic() - started > 8, "nobody waited for the lock"
     state = server.state()
     assert state.broken == [] and set(state.driver_packages) <= set(state.holds)
-    again = server.infrastructure(**WANTED)
-    assert again.ok and again.run.changed == 0, explain(again)
