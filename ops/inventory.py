@@ -56,13 +56,18 @@ class Host:
         )
 
 
-def hosts(inventory: Path) -> list[Host]:
-    """The hosts of the group gpu_servers. Raises InventoryError when there are none."""
+def must_exist(inventory: Path) -> None:
+    """Raises InventoryError where there is no inventory."""
     if not inventory.exists():
         raise InventoryError(
             f"BP004 no inventory: found nothing at {inventory}, wanted a folder or file with the group {GROUP}. "
             "Fix: cp -r inventory/example inventory/mine, name your servers in inventory/mine/hosts.yml."
         )
+
+
+def hosts(inventory: Path) -> list[Host]:
+    """The hosts of the group gpu_servers. Raises InventoryError when there are none."""
+    must_exist(inventory)
     done = subprocess.run(
         [str(VENV_BIN / "ansible-inventory"), "-i", str(inventory), "--list"],
         cwd=ROOT,

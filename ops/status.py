@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import ssl
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +45,8 @@ def status(inventory: Path, console: Console, as_json: bool = False) -> int:
         console.print_json(data=states)
     else:
         console.print(table(states))
-        for state in states:
-            if "problem" in state:
-                console.print(
-                    f"{state['host']}: BP008 not reached: {state['problem']}. Fix: ssh to it by hand.", highlight=False
-                )
+        for remark in remarks(states):
+            console.print(remark, highlight=False, markup=False, soft_wrap=True)
     return 0 if all(state["ready"] for state in states) else 1
 
 
@@ -89,25 +89,49 @@ def read(host: Host, answer: str | Exception) -> dict[str, Any]:
     }
 
 
+COLUMNS = ("host", "driver", "PyTorch", "environment", "models", "units", "free", "TLS until", "ready")
+
+
 def table(states: list[dict[str, Any]]) -> Table:
-    """hosts × (variant, conda, environments, models, units, certificate, ready)"""
-    result = Table(
-        "host", "variant", "conda", "models", "nginx", "service", "disk free", "certificate until", "ready", box=None
-    )
+    """A row per host: what drives its GPUs, what the service runs in, what it serves, and whether it is ready."""
+    result = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in COLUMNS:
+        result.add_column(column, no_wrap=column not in ("models", "units"))
     for state in states:
         if "problem" in state:
-            result.add_row(state["host"], *["-"] * 7, "✗")
+            result.add_row(state["host"], *["-"] * (len(COLUMNS) - 2), "✗")
             continue
         receipt = state["receipt"]
+        torch = receipt.get("pytorch", {})
         result.add_row(
             state["host"],
-            str(receipt.get("cuda_match", {}).get("variant", "-")),
-            str(receipt.get("conda", {}).get("version", "-")),
+            str(receipt.get("nvidia_driver", {}).get("version", "-")),
+            f"{torch['version']}+{torch['variant']}" if "version" in torch else "-",
+            str(receipt.get("inference", {}).get("environment", "-")).removeprefix("inference-"),
             ", ".join(model["name"] for model in receipt.get("model", {}).get("models", [])) or "-",
-            state["units"].get("nginx", "-"),
-            state["units"].get("service", "-"),
+            ", ".join(f"{unit} {is_}" for unit, is_ in state["units"].items() if is_ != "active") or "active",
             state["disk_free"],
-            state["certificate_until"],
+            date_of(state["certificate_until"]),
             "✔" if state["ready"] else "✗",
         )
     return result
+
+
+def date_of(openssl: str) -> str:
+    """ "Dec 25 03:38:21 2027 GMT" as 2027-12-25."""
+    return time.strftime("%Y-%m-%d", time.gmtime(ssl.cert_time_to_seconds(openssl))) if openssl else "-"
+
+
+def remarks(states: list[dict[str, Any]]) -> Iterator[str]:
+    """What a row cannot say: why a host was not reached, and what a server was rolled back from."""
+    for state in states:
+        if "problem" in state:
+            yield f"{state['host']}: BP008 not reached: {state['problem']}. Fix: ssh to it by hand."
+            continue
+        left = state["receipt"].get("inference", {}).get("rolled_back")
+        if left:
+            was = left["from"]
+            yield (
+                f"{state['host']}: rolled back from {was['environment']} (torch {was['torch']}+{was['variant']}), release {was['release']}. "
+                f"Why: {left['why']}. The next site.yml goes forward again."
+            )

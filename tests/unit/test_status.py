@@ -1,0 +1,59 @@
+"""The status as data and as a table: what a server runs in, and that it was rolled back."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from rich.console import Console
+
+from ops.inventory import Host
+from ops.status import read, remarks, table
+
+RECEIPT = {
+    "nvidia_driver": {"version": "580.95.05"},
+    "pytorch": {"version": "2.10.0", "variant": "cu128"},
+    "model": {"models": [{"name": "tutor"}]},
+    "inference": {"environment": "inference-1788c1d9c5b4", "release": "9a9d0a5ca4f4"},
+}
+LEFT = {"environment": "inference-e77089c6442f", "release": "9a9d0a5ca4f4", "torch": "2.13.0", "variant": "cu130"}
+HOST = Host("gpu01", {"ansible_host": "192.0.2.11"})
+
+
+def state_of(receipt: dict[str, Any], units: str = "active active active", ready: str = "200") -> dict[str, Any]:
+    return read(HOST, f"{json.dumps(receipt)}\n@@@\n{units}\n{ready}\n 44G\nnotAfter=Dec 25 03:38:21 2027 GMT\n")
+
+
+def shown(state: dict[str, Any]) -> str:
+    out = io.StringIO()
+    Console(file=out, width=80).print(table([state]))
+    return out.getvalue()
+
+
+def test_a_row_fits_a_terminal_and_tells_driver_torch_and_environment() -> None:
+    row = shown(state_of(RECEIPT)).splitlines()[1].split()
+    assert row == ["gpu01", "580.95.05", "2.10.0+cu128", "1788c1d9c5b4", "tutor", "active", "44G", "2027-12-25", "✔"]
+
+
+def test_a_stopped_unit_is_named() -> None:
+    state = state_of(RECEIPT, "active active failed", "none")
+    assert state["ready"] is False and {"service", "failed"} <= set(shown(state).split())
+
+
+def test_a_bare_server_has_a_row_of_nothing() -> None:
+    state = read(HOST, "{}\n@@@\ninactive inactive inactive\nnone\n44G\n")
+    assert shown(state).splitlines()[1].split()[:2] == ["gpu01", "-"]
+    assert list(remarks([state])) == []
+
+
+def test_a_server_that_was_rolled_back_says_from_what_and_why() -> None:
+    receipt = {**RECEIPT, "inference": {**RECEIPT["inference"], "rolled_back": {"from": LEFT, "why": "BP603 no start"}}}
+    (remark,) = remarks([state_of(receipt)])
+    assert "rolled back from inference-e77089c6442f (torch 2.13.0+cu130)" in remark and "BP603 no start" in remark
+
+
+def test_an_unreachable_host_is_told_with_its_code() -> None:
+    state = read(HOST, TimeoutError("no route"))
+    assert shown(state).splitlines()[1].split()[-1] == "✗"
+    assert [remark[:12] for remark in remarks([state])] == ["gpu01: BP008"]
