@@ -35,6 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {shape: tiny_models.write_chat_model(root / shape, shape) for shape in tiny_models.SHAPES}
     made["encoder"] = tiny_models.write_embedding_model(root / "encoder")
     made["reranker"] = tiny_models.write_reranker(root / "reranker")
+    made["tools"] = tiny_models.write_tool_model(root / "tools")
     made["endless"] = tiny_models.write_endless_model(root / "endless")
     return made
 

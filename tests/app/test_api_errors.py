@@ -38,7 +38,7 @@ def http(server: ServerProcess) -> httpx2.Client:
         ("POST", CHAT, {**GOOD, "model": "encoder"}, 400, "model_not_supported", "model"),
         ("POST", CHAT, {**GOOD, "messages": []}, 400, "invalid_value", "messages"),
         ("POST", CHAT, {**GOOD, "temperature": 9}, 400, "invalid_value", "temperature"),
-        ("POST", CHAT, {**GOOD, "tools": [{}]}, 400, "unsupported_parameter", "tools"),
+        ("POST", CHAT, {**GOOD, "tools": [{}]}, 400, "missing_required_parameter", "tools[0].type"),
         ("POST", CHAT, {**GOOD, "colour": "red"}, 400, "unknown_parameter", "colour"),
         ("POST", CHAT, {**GOOD, "max_tokens": 100_000}, 400, "context_length_exceeded", "messages"),
         ("POST", CHAT, {**GOOD, "n": 128}, 400, "invalid_value", "n"),

@@ -49,8 +49,10 @@ def test_content_parts_and_developer_messages_are_understood() -> None:
     ]
 
 
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
-    ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
+    ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter"),
     ({"logprobs": 3}, "logprobs", "invalid_value"),
     ({"top_logprobs": 3}, "top_logprobs", "invalid_value"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value"),
@@ -62,11 +64,33 @@ REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
     ({"min_tokens": 9, "max_tokens": 8}, "min_tokens", "invalid_value"),
     ({"stop_token_ids": [-1]}, "stop_token_ids[0]", "invalid_value"),
     ({"ignore_eos": 1}, "ignore_eos", "invalid_value"),
-    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "missing_required_parameter"),
+    ({"response_format": {"type": "xml"}}, "response_format", "invalid_value"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": 3}}},
+        "response_format.json_schema.schema",
+        "invalid_value",
+    ),
+    ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
+    ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice", "invalid_value"),
+    ({"tools": [TOOL, TOOL]}, "tools", "invalid_value"),
+    ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice", "invalid_value"),
+    (
+        {"tools": [TOOL], "tool_choice": "required", "response_format": {"type": "json_object"}},
+        "response_format",
+        "invalid_value",
+    ),
+    ({"continue_final_message": True}, "continue_final_message", "invalid_value"),
+    ({"chat_template_kwargs": {"tools": []}}, "chat_template_kwargs.tools", "invalid_value"),
+    (
+        {"stream": True, "stream_options": {"include_obfuscation": True}},
+        "stream_options.include_obfuscation",
+        "invalid_value",
+    ),
     ({"logit_bias": {"50": 101}}, "logit_bias.50", "invalid_value"),
-    ({"logit_bias": {"x": 1}}, "logit_bias.x.[key]", "invalid_value"),
+    ({"logit_bias": {"x": 1}}, "logit_bias.x", "invalid_value"),
     ({"logit_bias": [50]}, "logit_bias", "invalid_value"),
-    ({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),
+    ({"reasoning_effort": "extreme"}, "reasoning_effort", "invalid_value"),
     ({"store": True}, "store", "unsupported_parameter"),
     ({"best_of": 3}, "best_of", "unknown_parameter"),
     ({"model": None}, "model", "missing_required_parameter"),
@@ -77,7 +101,7 @@ REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
     ({"messages": [3]}, "messages[0]", "invalid_value"),
     ({"messages": [{"content": "hi"}]}, "messages[0].role", "missing_required_parameter"),
     ({"messages": [{"role": "wizard", "content": "hi"}]}, "messages[0].role", "invalid_value"),
-    ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid_value"),
     ({"messages": [{"role": "user", "content": 3}]}, "messages[0].content", "invalid_value"),
     (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
@@ -86,9 +110,16 @@ REFUSED: list[tuple[dict[str, Any], str | None, str]] = [
     ),
     (
         {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}]},
-        "messages[0].tool_calls",
-        "unsupported_parameter",
+        "messages[0].tool_calls[0].id",
+        "missing_required_parameter",
     ),
+    (
+        {"messages": [{"role": "assistant", "tool_calls": [{**CALL, "function": {"name": "f", "arguments": "{"}}]}]},
+        "messages[0].tool_calls[0].function.arguments",
+        "invalid_value",
+    ),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id", "invalid_value"),
+    ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]}, "messages[0].tool_calls", "invalid_value"),
     ({"messages": [{"role": "user", "content": "x", "mood": "good"}]}, "messages[0].mood", "unknown_parameter"),
     ({"temperature": -0.1}, "temperature", "invalid_value"),
     ({"temperature": 2.1}, "temperature", "invalid_value"),

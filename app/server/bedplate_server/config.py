@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from .errors import Refusal
 from .sentence import Pooling
 
+# How the model writes tool calls: a dialect, none, or (template) as its own response_template says.
+ToolParser = Literal["hermes", "llama3", "mistral", "mistral_named", "template", "none"]
 Task = Literal["auto", "chat", "embedding", "both", "rerank"]
 
 
@@ -40,7 +42,7 @@ class Listen(_Section):
 class ModelConfig(_Section):
     """One served model. At most `max_batch` sequences run at once; null sizes are planned from memory.
 
-    Null `pooling` and `normalize` are taken from the model's own files.
+    Null parsers, `pooling` and `normalize` are taken from the model's own files.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/@:-]*$", max_length=200)]
@@ -51,6 +53,8 @@ class ModelConfig(_Section):
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 32
     context_length: Annotated[int, Field(ge=16)] | None = None
     kv_memory_mb: Annotated[int, Field(ge=1)] | None = None
+    tool_parser: ToolParser | None = None
+    reasoning_parser: Literal["think", "none"] | None = None
     pooling: Pooling | None = None
     normalize: bool | None = None
 

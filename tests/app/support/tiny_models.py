@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -30,6 +30,16 @@ CHAT_TEMPLATE = (
     "<|{{ message.role }}|>{{ message.content }}<|end|>"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+# In the way of Hermes and Qwen: tools above, calls as JSON between markers, reasoning when it is asked for.
+TOOL_TEMPLATE = (
+    "{% if tools %}<|system|>Answer with <tool_call></tool_call>:{{ tools | tojson }}<|end|>{% endif %}"
+    "{% for message in messages %}<|{{ message.role }}|>"
+    "{% if message.reasoning_content %}<think>{{ message.reasoning_content }}</think>{% endif %}{{ message.content }}"
+    "{% for call in message.tool_calls or [] %}<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}"
+    "{% if not loop.last or message.role != 'assistant' or add_generation_prompt %}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% if enable_thinking %}<think>\n{% endif %}{% endif %}"
+)
+_MARKERS = ["<tool_call>", "</tool_call>", "<think>", "</think>"]
 _CORPUS = [
     "Bedplate takes bare servers to a chat answer, layer by layer.",
     "The quick brown fox jumps over the lazy dog. 1234567890",
@@ -89,6 +99,23 @@ def write_chat_model(folder: Path, shape: str = "llama", seed: int = 0, **genera
         eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id, **generation
     )
     model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def write_tool_model(folder: Path) -> Path:
+    """A chat model whose template knows tools and reasoning; the markers of three dialects are tokens of their own."""
+    words = tokenizer()
+    words.backend_tokenizer.add_tokens([AddedToken(marker, special=False) for marker in _MARKERS])
+    words.backend_tokenizer.add_special_tokens(["[TOOL_CALLS]", "<|python_tag|>"])
+    words.chat_template = TOOL_TEMPLATE
+    settings = {**SHAPES["llama"][1], "max_position_embeddings": 2048}
+    config = LlamaConfig(vocab_size=len(words), initializer_range=0.3, eos_token_id=words.eos_token_id, **settings)
+    torch.manual_seed(7)
+    model = AutoModelForCausalLM.from_config(config)
+    model.generation_config = GenerationConfig(eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id)
+    model.save_pretrained(folder)
+    words.model_max_length = 2048
     words.save_pretrained(folder)
     return folder
 

@@ -6,6 +6,7 @@ when running answers end.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -21,18 +22,25 @@ from ..errors import Refusal
 from ..protocol import Cancel, Embed, Generate, Load, Refused
 
 if TYPE_CHECKING:
+    from .grammar import Grammars
     from .scheduler import Scheduler
 
 log = structlog.get_logger(__name__)
 
 _INBOX: queue.SimpleQueue[protocol.ToEngine] = queue.SimpleQueue()
+# One, once the model is loaded.
+_GRAMMARS: list[Grammars] = []
 
 
 def _read_inbox(stream: BinaryIO) -> None:
-    """Fill the inbox; end the process, busy or not, when the front has gone."""
+    """Fill the inbox, grammars compiled; end the process, busy or not, when the front has gone."""
     try:
         while True:
-            _INBOX.put(protocol.read_frame_blocking(stream))
+            message = protocol.read_frame_blocking(stream)
+            if isinstance(message, Generate) and message.sampling.grammar is not None:
+                with contextlib.suppress(ValueError):  # the scheduler fails the sequence with it
+                    _GRAMMARS[0].compile(message.sampling.grammar)
+            _INBOX.put(message)
     except (EOFError, OSError):
         os._exit(0)
 
@@ -48,6 +56,7 @@ def main() -> int:
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
     try:
         # Imported here: the thread above must be listening before torch takes its seconds to load.
+        from .grammar import Grammars
         from .runner import Runner
         from .scheduler import Scheduler
 
@@ -55,8 +64,9 @@ def main() -> int:
     except Refusal as refusal:
         channel.sendall(protocol.frame(Refused(refusal.code, refusal.what, refusal.fix)))
         return 1
+    _GRAMMARS.append(Grammars(load.path, runner.facts.vocabulary, runner.stops))
     channel.sendall(protocol.frame(runner.facts))
-    scheduler = Scheduler(runner)
+    scheduler = Scheduler(runner, _GRAMMARS[0])
     try:
         while True:
             _take_messages(scheduler)

@@ -18,7 +18,7 @@ from .connection import ClientGone
 from .keys import KeyRing
 from .middleware import Gate
 from .registry import Registry
-from .routes import chat, embeddings, health, models, rerank, tokens
+from .routes import chat, completions, embeddings, health, models, rerank, tokens
 from .sdnotify import notify
 from .service import ModelService
 
@@ -89,7 +89,7 @@ def _application(
     )
     app.state.registry = registry
     app.state.draining = False
-    for group in (models, chat, embeddings, rerank, tokens, health):
+    for group in (models, chat, completions, embeddings, rerank, tokens, health):
         app.include_router(group.router)
 
     @app.exception_handler(HTTPException)

@@ -1,12 +1,14 @@
-"""Server-sent events of a streamed chat answer, rendered by hand: one concatenation per piece of text."""
+"""Server-sent events of a streamed answer, rendered by hand: one concatenation per piece of text."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from ..errors import ApiError
+from .reader import Delta
 
 DONE = b"data: [DONE]\n\n"
 KEEPALIVE = b": keep-alive\n\n"
@@ -17,40 +19,73 @@ def error_frame(error: ApiError) -> bytes:
     return b"data: " + error.body + b"\n\n"
 
 
-class ChatFrames:
-    """The chunks of one answer. With `usage` the clients expect a null usage in every chunk but the last."""
+class _Frames:
+    """The chunks of one answer. With `usage` the clients expect a null usage in every chunk but the last; `so_far` is
+    called for the usage of every chunk, if that was asked for.
+    """
 
-    def __init__(self, completion_id: str, created: int, model: str, *, usage: bool) -> None:
+    def __init__(
+        self, head: dict[str, Any], *, usage: bool = False, so_far: Callable[[], dict[str, int]] | None = None
+    ) -> None:
         self._usage = usage
-        head = {"id": completion_id, "object": "chat.completion.chunk", "created": created, "model": model}
+        self._so_far = so_far
         self._head = b"data: " + orjson.dumps(head)[:-1]
         self._tail = b',"usage":null}\n\n' if usage else b"}\n\n"
-
-    def role(self, index: int) -> bytes:
-        return self._chunk(index, b'{"role":"assistant","content":""}', b"null")
-
-    def text(self, index: int, text: str, logprobs: list[dict[str, Any]] | None = None) -> bytes:
-        """A piece of text, with the log probabilities of its tokens if they were asked for."""
-        shown = b"null" if logprobs is None else orjson.dumps({"content": logprobs, "refusal": None})
-        return self._chunk(index, b'{"content":' + orjson.dumps(text) + b"}", b"null", shown)
-
-    def finish(self, index: int, reason: str) -> bytes:
-        return self._chunk(index, b"{}", orjson.dumps(reason))
 
     def usage(self, usage: dict[str, Any]) -> bytes:
         if not self._usage:
             return b""
         return self._head + b',"choices":[],"usage":' + orjson.dumps(usage) + b"}\n\n"
 
-    def _chunk(self, index: int, delta: bytes, reason: bytes, logprobs: bytes = b"null") -> bytes:
+    def _chunk(self, index: int, what: bytes, reason: bytes, logprobs: bytes = b"null") -> bytes:
+        tail = self._tail
+        if self._so_far is not None:
+            tail = b',"usage":' + orjson.dumps(self._so_far()) + b"}\n\n"
         return (
             self._head
-            + b',"choices":[{"index":%d,"delta":' % index
-            + delta
+            + b',"choices":[{"index":%d,' % index
+            + what
             + b',"logprobs":'
             + logprobs
             + b',"finish_reason":'
             + reason
             + b"}]"
-            + self._tail
+            + tail
         )
+
+
+class ChatFrames(_Frames):
+    """Chunks of a chat completion."""
+
+    def role(self, index: int) -> bytes:
+        return self._chunk(index, b'"delta":{"role":"assistant","content":""}', b"null")
+
+    def text(self, index: int, text: str, logprobs: list[dict[str, Any]] | None = None) -> bytes:
+        """A piece of text, with the log probabilities of its tokens if they were asked for."""
+        shown = b"null" if logprobs is None else orjson.dumps({"content": logprobs, "refusal": None})
+        return self._chunk(index, b'"delta":{"content":' + orjson.dumps(text) + b"}", b"null", shown)
+
+    def delta(self, index: int, delta: Delta) -> bytes:
+        """Of a call the first chunk has id and name, those that follow have its index and more of its arguments."""
+        match delta.kind:
+            case "content":
+                return self.text(index, delta.text)
+            case "reasoning":
+                shown: dict[str, Any] = {"reasoning_content": delta.text}
+            case "call":
+                function = {"name": delta.text, "arguments": ""}
+                call = {"index": delta.call, "id": delta.id, "type": "function", "function": function}
+                shown = {"tool_calls": [call]}
+            case "arguments":
+                shown = {"tool_calls": [{"index": delta.call, "function": {"arguments": delta.text}}]}
+        return self._chunk(index, b'"delta":' + orjson.dumps(shown), b"null")
+
+    def finish(self, index: int, reason: str) -> bytes:
+        return self._chunk(index, b'"delta":{}', orjson.dumps(reason))
+
+
+class CompletionFrames(_Frames):
+    """Chunks of a plain completion."""
+
+    def text(self, index: int, text: str, logprobs: dict[str, Any] | None = None, finish: str | None = None) -> bytes:
+        return self._chunk(index, b'"text":' + orjson.dumps(text), orjson.dumps(finish), orjson.dumps(logprobs))

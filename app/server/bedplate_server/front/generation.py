@@ -51,28 +51,31 @@ class _Choice:
 
 
 class Generation:
-    """`choices` sequences from one prompt. `close` must be called, and ends what still runs."""
+    """`choices` sequences from each prompt, numbered on. `close` must be called, and ends what still runs.
+
+    prompts: each with the most tokens that its answers may have.
+    """
 
     def __init__(
         self,
         engine: EngineClient,
-        prompt: list[int],
-        max_tokens: int,
+        prompts: list[tuple[list[int], int]],
         sampling: Sampling,
         choices: int,
         text: Callable[[], TextStream],
         on_close: Callable[[], None],
     ) -> None:
-        self.prompt_tokens = len(prompt)
+        self.prompt_tokens = sum(len(prompt) for prompt, _ in prompts)
         self.completion_tokens = 0
         self._engine = engine
         self._on_close = on_close
         self._closed = False
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
-        self._choices = [_Choice(index, text(), self._events) for index in range(choices)]
+        self._choices = [_Choice(index, text(), self._events) for index in range(choices * len(prompts))]
         for choice in self._choices:
+            prompt, max_tokens = prompts[choice.index // choices]
             # Every choice has a random stream of its own, the first the same as a request for one choice.
-            seed = None if sampling.seed is None else f"{sampling.seed}/{choice.index}"
+            seed = None if sampling.seed is None else f"{sampling.seed}/{choice.index % choices}"
             choice.job_id = engine.generate(choice, prompt, max_tokens, replace(sampling, seed=seed))
 
     @property

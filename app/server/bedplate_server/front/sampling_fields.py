@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
@@ -53,6 +53,9 @@ class SamplingFields(BaseModel):
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
+
+    # How long an answer gets whose request says nothing; None is for the configuration to say.
+    usual_limit: ClassVar[int | None] = None
 
     @property
     def token_limit(self) -> int | None:

@@ -23,13 +23,15 @@ from ..errors import (
     unavailable,
 )
 from ..protocol import Load, Logprobs, Ready, Sampling
+from .conversation import Conversation, Prepared
 from .detokenize import TextStream
 from .engine_client import EngineClient, Job
 from .generation import Generation
 from .inputs import Inputs, check_tokens
 from .limits import Places
-from .sampling_fields import SamplingFields
+from .reader import Reader
 from .schemas.chat import ChatRequest
+from .schemas.completions import CompletionRequest
 from .text import TextCodec
 
 log = structlog.get_logger(__name__)
@@ -61,10 +63,11 @@ class ModelService:
     ) -> None:
         self.name = config.name
         self.checkpoint = checkpoint
+        self._config = config
         self._limits = limits
         self._defaults = checkpoint.generation
         self._workers = ThreadPoolExecutor(2, thread_name_prefix=f"text-{config.name}")
-        self._codec: asyncio.Future[TextCodec] | None = None
+        self._codec: asyncio.Future[Conversation] | None = None
         self._load = Load(
             name=config.name,
             path=str(checkpoint.path),
@@ -94,10 +97,11 @@ class ModelService:
         self._codec = asyncio.ensure_future(self._in_thread(self._loaded_codec))
         self._codec.add_done_callback(self._codec_loaded)
 
-    def _loaded_codec(self) -> TextCodec:
-        return TextCodec(self.checkpoint.path, lowercase=self.checkpoint.sentence.lowercase)
+    def _loaded_codec(self) -> Conversation:
+        codec = TextCodec(self.checkpoint.path, lowercase=self.checkpoint.sentence.lowercase)
+        return Conversation(codec, self._config.tool_parser, self._config.reasoning_parser)
 
-    def _codec_loaded(self, loading: asyncio.Future[TextCodec]) -> None:
+    def _codec_loaded(self, loading: asyncio.Future[Conversation]) -> None:
         if not loading.cancelled() and (error := loading.exception()) is not None:
             path = self.checkpoint.path
             self._refused(Refusal("BP654", f"{path}: its tokenizer cannot be loaded: {error}.", "copy it again."))
@@ -110,23 +114,73 @@ class ModelService:
         """Fail everything that still runs or waits: the service is going down."""
         self.engine.retire(unavailable("The server is shutting down; please try again.", "server_shutting_down", 2))
 
-    async def generate(self, request: ChatRequest) -> Generation:
-        """Take the request on. ApiError 429 with a full queue, 400 if it does not fit the model, 503."""
-        self._take_places(request.n)
+    async def chat(self, request: ChatRequest) -> tuple[Generation, list[Reader]]:
+        """Take the request on: its answers and who reads each. ApiError 429 with a full queue, 400 if it does not fit
+        the model, 503.
+        """
+
+        def prepare(conversation: Conversation, _facts: Ready) -> list[Prepared]:
+            return [conversation.prepare(request)]
+
+        generation, (prepared,) = await self._generate(request, 1, request.n, prepare, "messages")
+        return generation, [prepared.reader() for _ in range(request.n)]
+
+    async def complete(self, request: CompletionRequest) -> tuple[Generation, list[str]]:
+        """Take the request on: its answers and the text of each prompt. Errors as of `chat`."""
+        texts: list[str] = []
+
+        def prepare(conversation: Conversation, facts: Ready) -> list[Prepared]:
+            codec, prepared = conversation.codec, []
+            for prompt in request.prompt:
+                special = request.add_special_tokens
+                tokens = codec.tokens(prompt, special=special) if isinstance(prompt, str) else prompt
+                check_tokens(tokens, facts, "prompt")
+                prepared.append(Prepared(tokens))
+                texts.append((prompt if isinstance(prompt, str) else codec.text(prompt)) if request.echo else "")
+            return prepared
+
+        generation, _ = await self._generate(request, len(request.prompt), request.candidates, prepare, "prompt")
+        return generation, texts
+
+    async def _generate(
+        self,
+        request: ChatRequest | CompletionRequest,
+        prompts: int,
+        choices: int,
+        prepare: Callable[[Conversation, Ready], list[Prepared]],
+        param: str,
+    ) -> tuple[Generation, list[Prepared]]:
+        """`choices` answers to each of `prompts` prompts, which `prepare` makes in a thread."""
+        places = prompts * choices
+        self._take_places(places)
         tokens = 0
         try:
-            codec = await self._text()
-            turns = [message.for_template() for message in request.messages]
-            prompt = await self._in_thread(codec.chat_prompt, turns)
+            conversation = await self._text()
             facts = await self.engine.ready(self._limits.start_wait_seconds)
-            check_tokens(prompt, facts, "messages")
-            sampling = request.sampling(self._defaults, facts.vocabulary)
-            limit = self._token_limit(request, len(prompt), facts)
-            self.places.take_tokens((len(prompt) + limit) * request.n, facts.kv_tokens)
-            tokens = (len(prompt) + limit) * request.n
-            return self._begin(prompt, limit, sampling, request, codec)
+            prepared: list[Prepared] = await self._in_thread(prepare, conversation, facts)
+            for one in prepared:
+                check_tokens(one.tokens, facts, param)
+            sampling = request.sampling(self._defaults, facts.vocabulary, prepared[0].grammar)
+            limited = [(one.tokens, self._token_limit(request, len(one.tokens), facts, param)) for one in prepared]
+            shown = prepared[0].needs_special
+            wanted = choices * sum(len(prompt) + limit for prompt, limit in limited)
+            self.places.take_tokens(wanted, facts.kv_tokens)
+            tokens = wanted
+
+            def release() -> None:
+                self.places.leave(places, tokens)
+
+            def text() -> TextStream:
+                return TextStream(
+                    conversation.codec.tokenizer,
+                    request.stop,
+                    keep_stop=request.include_stop_str_in_output,
+                    skip_special=request.skip_special_tokens and not shown,
+                )
+
+            return Generation(self.engine, limited, sampling, choices, text, release), prepared
         except BaseException:
-            self.places.leave(request.n, tokens)
+            self.places.leave(places, tokens)
             raise
 
     async def encode(self, prepare: Callable[[TextCodec, Ready], Inputs]) -> tuple[Vectors, int]:
@@ -135,7 +189,7 @@ class ModelService:
         tokens = 0
         try:
             facts = await self.engine.ready(self._limits.start_wait_seconds)
-            inputs: Inputs = await self._in_thread(prepare, await self._text(), facts)
+            inputs: Inputs = await self._in_thread(prepare, (await self._text()).codec, facts)
             self.places.take_tokens(inputs.count, facts.slots * facts.context_length)
             tokens = inputs.count
             submit = lambda job: self.engine.embed(job, inputs.tokens, inputs.boundaries)  # noqa: E731
@@ -143,8 +197,8 @@ class ModelService:
         finally:
             self.places.leave(1, tokens)
 
-    async def codec_work(self, work: Callable[[TextCodec, Ready], dict[str, Any]]) -> dict[str, Any]:
-        """What `work`, run in a thread, makes of the tokenizer and the model's facts."""
+    async def text_work(self, work: Callable[[Conversation, Ready], dict[str, Any]]) -> dict[str, Any]:
+        """What `work`, run in a thread, makes of the tokenizer, the chat template and the model's facts."""
         facts = await self.engine.ready(self._limits.start_wait_seconds)
         answer: dict[str, Any] = await self._in_thread(work, await self._text(), facts)
         return answer
@@ -194,7 +248,7 @@ class ModelService:
         finally:
             self.engine.cancel(job_id)
 
-    async def _text(self) -> TextCodec:
+    async def _text(self) -> Conversation:
         assert self._codec is not None, "start() comes first"
         return await asyncio.shield(self._codec)
 
@@ -204,34 +258,13 @@ class ModelService:
     def _take_places(self, count: int) -> None:
         self.places.take(count, self.engine.info.slots if self.engine.info else 1)
 
-    def _token_limit(self, request: SamplingFields, prompt: int, facts: Ready) -> int:
+    def _token_limit(self, request: ChatRequest | CompletionRequest, prompt: int, facts: Ready, param: str) -> int:
         room = facts.context_length - prompt
         if request.token_limit is None:
-            return min(self._limits.max_tokens_default, room)
+            return min(request.usual_limit or self._limits.max_tokens_default, room)
         if request.token_limit > room:
-            raise context_length_exceeded(facts.context_length, prompt, request.token_limit)
+            raise context_length_exceeded(facts.context_length, prompt, request.token_limit, param)
         return request.token_limit
-
-    def _begin(
-        self, prompt: list[int], max_tokens: int, sampling: Sampling, request: SamplingFields, codec: TextCodec
-    ) -> Generation:
-        def release() -> None:
-            self.places.leave(request.n, (len(prompt) + max_tokens) * request.n)
-
-        return Generation(
-            self.engine,
-            prompt,
-            max_tokens,
-            sampling,
-            request.n,
-            lambda: TextStream(
-                codec.tokenizer,
-                request.stop,
-                keep_stop=request.include_stop_str_in_output,
-                skip_special=request.skip_special_tokens,
-            ),
-            release,
-        )
 
 
 class _Await:

@@ -37,6 +37,30 @@ class TextCodec:
         self.tokenizer.no_padding()
         self._lowercase = lowercase
 
+    @property
+    def chat_template(self) -> str:
+        """Its text; empty if the model has none."""
+        template = self._transformers.chat_template
+        if isinstance(template, dict):
+            template = "\n".join(template.values())
+        return template or ""
+
+    @property
+    def response_template(self) -> dict[str, Any] | None:
+        """How answers are to be read, if the model's author says so."""
+        template: dict[str, Any] | None = getattr(self._transformers, "response_template", None)
+        return template
+
+    @property
+    def added_tokens(self) -> dict[str, int]:
+        """Texts that are one token wherever they stand."""
+        return {token.content: number for number, token in self.tokenizer.get_added_tokens_decoder().items()}
+
+    @property
+    def special_tokens(self) -> set[str]:
+        """Those of them that readers do not get to see."""
+        return {token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special}
+
     def chat_prompt(self, turns: list[dict[str, Any]], **template: Any) -> list[int]:
         """Token ids of the conversation and the start of the answer; `template`: the chat template's own variables,
         tools and continue_final_message among them. ApiError 400 if the template refuses.

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator
 from typing import Any
 
-import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from ...errors import ApiError, internal_error
 from ..connection import EventStream, request_body, while_connected
-from ..frames import DONE, KEEPALIVE, ChatFrames, error_frame
+from ..frames import ChatFrames
 from ..generation import Generation, Piece, whole
 from ..logprobs import chat_content
+from ..reader import Delta, Reader
 from ..registry import json_answer, registry_of, request_schema
 from ..schemas.chat import ChatRequest
+from ..streaming import events
 
 router = APIRouter()
-log = structlog.get_logger(__name__)
 
 
 @router.post("/v1/chat/completions", openapi_extra=request_schema(ChatRequest))
@@ -29,62 +27,89 @@ async def create_chat_completion(request: Request) -> Response:
     body = await request_body(request, ChatRequest)
     service = registry.for_chat(body.model)
     request.scope["log"]["model"] = service.name
-    completion_id, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
-    generation = await while_connected(request, service.generate(body))
+    head: dict[str, Any] = {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion.chunk" if body.stream else "chat.completion",
+        "created": int(time.time()),
+        "model": service.name,
+    }
+    generation, readers = await while_connected(request, service.chat(body))
     if body.stream:
-        usage = body.stream_options is not None and body.stream_options.include_usage
-        frames = ChatFrames(completion_id, created, service.name, usage=usage)
+        options = body.stream_options
+        frames = ChatFrames(
+            head,
+            usage=options is not None and options.include_usage,
+            so_far=(lambda: generation.usage) if options is not None and options.continuous_usage_stats else None,
+        )
+        stream = _Stream(frames, generation, readers)
         silence = registry.config.limits.keepalive_seconds
-        return EventStream(generation, _events(generation, frames, silence))
+        end = lambda: frames.usage(generation.usage)  # noqa: E731
+        return EventStream(generation, events(generation, stream.render, end, silence))
     choices = await while_connected(request, whole(generation))
     request.scope["log"]["tokens"] = generation.usage
-    return json_answer(
-        {
-            "id": completion_id,
-            "object": "chat.completion",
-            "created": created,
-            "model": service.name,
-            "choices": [
-                {
-                    "index": choice.index,
-                    "message": {"role": "assistant", "content": choice.text, "refusal": None},
-                    "logprobs": _logprobs(generation, choice) if body.logprobs else None,
-                    "finish_reason": choice.finish,
-                }
-                for choice in choices
-            ],
-            "usage": generation.usage,
-        }
-    )
+    shown = [_choice(generation, choice, readers[choice.index], logprobs=body.logprobs) for choice in choices]
+    return json_answer({**head, "choices": shown, "usage": generation.usage})
 
 
-def _logprobs(generation: Generation, choice: Piece) -> dict[str, Any]:
-    return {"content": chat_content(generation.tokenizer, choice.logprobs), "refusal": None}
+def _choice(generation: Generation, piece: Piece, reader: Reader, *, logprobs: bool) -> dict[str, Any]:
+    deltas = [*reader.push(piece.text), *reader.finish()]
+    content = {"content": chat_content(generation.tokenizer, piece.logprobs), "refusal": None} if logprobs else None
+    return {
+        "index": piece.index,
+        "message": _message(deltas),
+        "logprobs": content,
+        "finish_reason": _reason(piece, reader),
+    }
 
 
-async def _events(generation: Generation, frames: ChatFrames, silence: float) -> AsyncIterator[bytes]:
-    """The answer as server-sent events; several pieces that came together go out as one write."""
-    begun: set[int] = set()
-    try:
-        while not generation.finished:
-            pieces = await generation.pieces(patience=silence)
-            out = [] if pieces else [KEEPALIVE]
-            for piece in pieces:
-                if piece.index not in begun:
-                    begun.add(piece.index)
-                    out.append(frames.role(piece.index))
-                if piece.logprobs:
-                    content = chat_content(generation.tokenizer, piece.logprobs)
-                    out.append(frames.text(piece.index, piece.text, content))
-                elif piece.text:
-                    out.append(frames.text(piece.index, piece.text))
-                if piece.finish is not None:
-                    out.append(frames.finish(piece.index, piece.finish))
-            if out:
-                yield b"".join(out)
-        yield frames.usage(generation.usage) + DONE
-    except ApiError as error:
-        yield error_frame(error) + DONE
-    except Exception:
-        log.exception("stream failed")
-        yield error_frame(internal_error()) + DONE
+def _message(deltas: list[Delta]) -> dict[str, Any]:
+    """The whole answer, of what would have been streamed. Content is null beside calls, as OpenAI has it."""
+
+    def text(kind: str) -> str:
+        return "".join(delta.text for delta in deltas if delta.kind == kind)
+
+    calls: list[dict[str, Any]] = []
+    for delta in deltas:
+        if delta.kind == "call":
+            function = {"name": delta.text, "arguments": ""}
+            calls.append({"id": delta.id, "type": "function", "function": function})
+        elif delta.kind == "arguments":
+            calls[delta.call]["function"]["arguments"] += delta.text
+    message: dict[str, Any] = {"role": "assistant", "content": text("content"), "refusal": None}
+    if any(delta.kind == "reasoning" for delta in deltas):
+        message["reasoning_content"] = text("reasoning")
+    if calls:
+        message |= {"content": message["content"] or None, "tool_calls": calls}
+    return message
+
+
+def _reason(piece: Piece, reader: Reader) -> str | None:
+    return "tool_calls" if piece.finish == "stop" and reader.calls else piece.finish
+
+
+class _Stream:
+    """Chunks of the choices of one answer; each begins with its role."""
+
+    def __init__(self, frames: ChatFrames, generation: Generation, readers: list[Reader]) -> None:
+        self._frames = frames
+        self._generation = generation
+        self._readers = readers
+        self._begun: set[int] = set()
+
+    def render(self, piece: Piece) -> bytes:
+        index, frames, reader = piece.index, self._frames, self._readers[piece.index]
+        out = []
+        if index not in self._begun:
+            self._begun.add(index)
+            out.append(frames.role(index))
+        deltas = reader.push(piece.text)
+        if piece.finish is not None:
+            deltas += reader.finish()
+        if piece.logprobs:
+            # With the first text of the piece, or with none where the reader still holds it back.
+            first = deltas.pop(0).text if deltas and deltas[0].kind == "content" else ""
+            out.append(frames.text(index, first, chat_content(self._generation.tokenizer, piece.logprobs)))
+        out += [frames.delta(index, delta) for delta in deltas]
+        if piece.finish is not None:
+            out.append(frames.finish(index, _reason(piece, reader) or piece.finish))
+        return b"".join(out)

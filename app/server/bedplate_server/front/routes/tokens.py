@@ -10,9 +10,9 @@ from fastapi.responses import Response
 from ...errors import bad_request
 from ...protocol import Ready
 from ..connection import request_body, while_connected
+from ..conversation import Conversation
 from ..registry import json_answer, registry_of, request_schema
 from ..schemas.tokens import DetokenizeRequest, TokenizeRequest
-from ..text import TextCodec
 
 router = APIRouter()
 
@@ -22,7 +22,8 @@ async def tokenize(request: Request) -> Response:
     body = await request_body(request, TokenizeRequest)
     service = registry_of(request).named(body.model)
 
-    def count(codec: TextCodec, facts: Ready) -> dict[str, Any]:
+    def count(conversation: Conversation, facts: Ready) -> dict[str, Any]:
+        codec = conversation.codec
         if body.prompt is not None:
             tokens = codec.tokens(body.prompt, special=body.add_special_tokens is not False)
         else:
@@ -32,7 +33,7 @@ async def tokenize(request: Request) -> Response:
         strings = [codec.tokenizer.id_to_token(token) for token in tokens] if body.return_token_strs else None
         return {**answer, "token_strs": strings}
 
-    return json_answer(await while_connected(request, service.codec_work(count)))
+    return json_answer(await while_connected(request, service.text_work(count)))
 
 
 @router.post("/detokenize", openapi_extra=request_schema(DetokenizeRequest))
@@ -40,9 +41,9 @@ async def detokenize(request: Request) -> Response:
     body = await request_body(request, DetokenizeRequest)
     service = registry_of(request).named(body.model)
 
-    def read(codec: TextCodec, facts: Ready) -> dict[str, Any]:
+    def read(conversation: Conversation, facts: Ready) -> dict[str, Any]:
         if body.tokens and max(body.tokens) >= facts.vocabulary:
             raise bad_request(f"Invalid value for 'tokens': the vocabulary has {facts.vocabulary} tokens.", "tokens")
-        return {"prompt": codec.text(body.tokens)}
+        return {"prompt": conversation.codec.text(body.tokens)}
 
-    return json_answer(await while_connected(request, service.codec_work(read)))
+    return json_answer(await while_connected(request, service.text_work(read)))

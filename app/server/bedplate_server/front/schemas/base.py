@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -15,34 +16,16 @@ from ...errors import ApiError, bad_request
 
 # Per field that is known but not served: the values that ask for nothing. A request class that has the field serves it.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0,),
+    "audio": (),
     "function_call": ("none", "auto"),
     "functions": ([],),
-    "logit_bias": ({},),
-    "logprobs": (False,),
     "metadata": ({},),
-    "min_p": (0,),
-    "min_tokens": (0,),
     "modalities": (["text"],),
-    "parallel_tool_calls": (True, False),
-    "presence_penalty": (0,),
-    "repetition_penalty": (1,),
-    "response_format": ({"type": "text"},),
+    "prediction": (),
     "service_tier": ("auto", "default"),
     "store": (False,),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
-    "top_logprobs": (0,),
-    # Known fields without a neutral value but null.
-    "audio": (),
-    "ignore_eos": (False,),
-    "prediction": (),
-    "reasoning_effort": (),
     "verbosity": (),
     "web_search_options": (),
-    "chat_template_kwargs": ({},),
-    "continue_final_message": (False,),
-    "add_generation_prompt": (True,),
 }
 
 
@@ -95,12 +78,12 @@ def parse(kind: type[RequestType], body: bytes) -> RequestType:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        raise _as_api_error(error) from None
+        raise _as_api_error(error, body) from None
 
 
-def _as_api_error(error: ValidationError) -> ApiError:
+def _as_api_error(error: ValidationError, body: bytes) -> ApiError:
     problem = error.errors(include_url=False)[0]
-    where = problem["loc"]
+    where = _in_body(problem["loc"], body, missing=problem["type"] == "missing")
     if problem["type"] in ("unsupported_parameter", "inconsistent"):
         where = (*where, problem["ctx"]["name"])
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")[:200] or None
@@ -115,3 +98,21 @@ def _as_api_error(error: ValidationError) -> ApiError:
         case "unsupported_parameter":
             return bad_request(f"{message}.", param, "unsupported_parameter")
     return bad_request(f"Invalid value for '{param or 'body'}': {message}.", param)
+
+
+def _in_body(where: tuple[int | str, ...], body: bytes, *, missing: bool) -> tuple[int | str, ...]:
+    """`where` as the client wrote it: pydantic also names the member of a union that it tried."""
+    try:
+        value: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ()
+    kept: list[int | str] = []
+    for number, part in enumerate(where):
+        if isinstance(part, str) and not (isinstance(value, dict) and part in value):
+            if missing and number == len(where) - 1:
+                kept.append(part)
+            continue
+        kept.append(part)
+        if isinstance(value, dict) or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
+            value = value[part]  # type: ignore[index]
+    return tuple(kept)

@@ -1,0 +1,88 @@
+"""POST /v1/completions: one or several prompts continued, plain and streamed."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from ..connection import EventStream, request_body, while_connected
+from ..frames import CompletionFrames
+from ..generation import Generation, Piece, whole
+from ..logprobs import completion_logprobs
+from ..registry import json_answer, registry_of, request_schema
+from ..schemas.completions import CompletionRequest
+from ..streaming import events
+
+router = APIRouter()
+
+
+@router.post("/v1/completions", openapi_extra=request_schema(CompletionRequest))
+async def create_completion(request: Request) -> Response:
+    registry = registry_of(request)
+    body = await request_body(request, CompletionRequest)
+    service = registry.for_chat(body.model)
+    request.scope["log"]["model"] = service.name
+    head = {
+        "id": f"cmpl-{uuid.uuid4().hex}",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": service.name,
+    }
+    generation, prompts = await while_connected(request, service.complete(body))
+    if body.stream:
+        options = body.stream_options
+        frames = CompletionFrames(
+            head,
+            usage=options is not None and options.include_usage,
+            so_far=(lambda: generation.usage) if options is not None and options.continuous_usage_stats else None,
+        )
+        stream = _Stream(frames, generation, prompts, body)
+        end = lambda: frames.usage(generation.usage)  # noqa: E731
+        silence = registry.config.limits.keepalive_seconds
+        return EventStream(generation, events(generation, stream.render, end, silence))
+    answers = await while_connected(request, whole(generation))
+    request.scope["log"]["tokens"] = generation.usage
+    choices: list[dict[str, Any]] = []
+    for number, prompt in enumerate(prompts):
+        candidates = answers[number * body.candidates : (number + 1) * body.candidates]
+        if body.candidates > body.n:
+            candidates = sorted(candidates, key=_likelihood, reverse=True)[: body.n]
+        for piece in candidates:
+            logprobs = completion_logprobs(generation.tokenizer, piece.logprobs) if body.logprobs is not None else None
+            choice = {"index": len(choices), "text": prompt + piece.text, "logprobs": logprobs}
+            choices.append({**choice, "finish_reason": piece.finish})
+    return json_answer({**head, "choices": choices, "usage": generation.usage})
+
+
+def _likelihood(piece: Piece) -> float:
+    """Mean log probability of the answer's tokens."""
+    return sum(one.logprobs[0] for one in piece.logprobs) / max(len(piece.logprobs), 1)
+
+
+class _Stream:
+    """Chunks of the choices; with `echo` each begins with its prompt."""
+
+    def __init__(
+        self, frames: CompletionFrames, generation: Generation, prompts: list[str], body: CompletionRequest
+    ) -> None:
+        self._frames = frames
+        self._generation = generation
+        self._logprobs = body.logprobs is not None
+        count = len(prompts) * body.n
+        # What each choice still has to begin with, and how long its text is so far.
+        self._heads = {index: prompts[index // body.n] for index in range(count)} if body.echo else {}
+        self._lengths = [0] * count
+
+    def render(self, piece: Piece) -> bytes:
+        text, logprobs = self._heads.pop(piece.index, "") + piece.text, None
+        if self._logprobs and piece.logprobs:
+            offset = self._lengths[piece.index]
+            logprobs = completion_logprobs(self._generation.tokenizer, piece.logprobs, offset)
+        self._lengths[piece.index] += len(text)
+        if not (text or logprobs or piece.finish):
+            return b""
+        return self._frames.text(piece.index, text, logprobs, piece.finish)

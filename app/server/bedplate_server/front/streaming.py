@@ -1,0 +1,34 @@
+"""A generation as server-sent events, whatever its chunks look like."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+
+from ..errors import ApiError, internal_error
+from .frames import DONE, KEEPALIVE, error_frame
+from .generation import Generation, Piece
+
+log = structlog.get_logger(__name__)
+
+
+async def events(
+    generation: Generation, render: Callable[[Piece], bytes], end: Callable[[], bytes], silence: float
+) -> AsyncIterator[bytes]:
+    """`render` of each piece, then `end`; several pieces that came together go out as one write.
+
+    A comment goes out after `silence` seconds without a token, so that no proxy cuts the connection.
+    """
+    try:
+        while not generation.finished:
+            pieces = await generation.pieces(patience=silence)
+            out = b"".join(map(render, pieces)) if pieces else KEEPALIVE
+            if out:
+                yield out
+        yield end() + DONE
+    except ApiError as error:
+        yield error_frame(error) + DONE
+    except Exception:
+        log.exception("stream failed")
+        yield error_frame(internal_error()) + DONE
