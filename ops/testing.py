@@ -70,6 +70,12 @@ def stages(service: Path) -> list[Stage]:
             "a driver on a live server: installed, held, changed, brought back",
             lambda: pytest_command("tests/driver"),
         ),
+        Stage(
+            "conformance",
+            "other people's programs work with the service",
+            lambda: pytest_command("tests/conformance", python=str(service)),
+            slow=True,
+        ),
         Stage("faults", "interrupted runs end like clean ones", lambda: pytest_command("tests/faults"), slow=True),
     ]
 

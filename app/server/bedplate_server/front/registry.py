@@ -72,4 +72,5 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
         return schema
     if "$ref" in schema:
         return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    return {name: _inlined(part, definitions) for name, part in schema.items()}
+    # A discriminator maps values to the places of definitions that stand in line now.
+    return {name: _inlined(part, definitions) for name, part in schema.items() if name != "discriminator"}
