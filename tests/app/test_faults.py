@@ -134,6 +134,53 @@ def test_a_killed_front_takes_its_engines_along(victim: ServerProcess) -> None:
     assert wait_for(lambda: not any(alive(engine) for engine in engines), 10) < 10
 
 
+def test_an_engine_that_is_stuck_under_load_is_replaced(start_server: StartServer, models: dict[str, Path]) -> None:
+    served = [{"name": name, "path": str(models[name])} for name in ("endless", "llama")]
+    server = start_server({"models": served, "limits": {"stuck_seconds": 1}}).wait_ready()
+    hello: dict[str, Any] = {"model": "llama", "messages": [{"role": "user", "content": "hello"}], "temperature": 0}
+    before = server.openai().chat.completions.create(**hello).choices[0].message.content
+    engine = server.engine_pid("endless")
+    streams = Streams(server, 2)
+    os.kill(engine, signal.SIGSTOP)
+    assert server.openai().chat.completions.create(**hello).choices[0].message.content == before
+    for body in streams.bodies():
+        assert last_error(body)["code"] == "engine_error"
+    assert not alive(engine)
+    again = server.openai().chat.completions.create(**endless(max_tokens=3))
+    assert again.usage is not None and again.usage.completion_tokens == 3
+    assert [line["pid"] for line in server.events("engine stuck")] == [engine]
+
+
+def test_systemds_watchdog_is_fed_by_tokens_alone(
+    start_server: StartServer, models: dict[str, Path], tmp_path: Path
+) -> None:
+    """Every 0.5 s while idle, too; not at all once the engine makes none, though the event loop turns."""
+    told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    told.bind(str(tmp_path / "notify"))
+
+    def signs_of_life(seconds: float) -> int:
+        heard, until = 0, time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            told.settimeout(left)
+            try:
+                heard += told.recv(4096) == b"WATCHDOG=1"
+            except TimeoutError:
+                break
+        return heard
+
+    systemd = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1500000"}
+    server = start_server(settings_for(models), env=systemd).wait_ready()
+    assert signs_of_life(3) >= 3
+    engine = server.engine_pid("endless")
+    os.kill(engine, signal.SIGSTOP)
+    signs_of_life(1.5)
+    assert signs_of_life(3) == 0
+    assert server.http().get("/health/live").status_code == 200
+    os.kill(engine, signal.SIGCONT)
+    assert signs_of_life(4) >= 2
+    told.close()
+
+
 def test_sigterm_ends_what_takes_too_long_with_an_error(start_server: StartServer, models: dict[str, Path]) -> None:
     server = start_server(settings_for(models, drain_seconds=1)).wait_ready()
     streams = Streams(server, 2)

@@ -21,6 +21,7 @@ from .registry import Registry
 from .routes import chat, completions, embeddings, health, models, rerank, tokens
 from .sdnotify import notify
 from .service import ModelService
+from .watch import watch
 
 log = structlog.get_logger(__name__)
 
@@ -59,11 +60,15 @@ class Service:
     async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
         for service in self._services:
             service.start()
-        announcing = asyncio.create_task(self._announce())
+        tasks = [
+            asyncio.create_task(self._announce()),
+            asyncio.create_task(watch(self._services, self._config.limits)),
+        ]
         try:
             yield
         finally:
-            announcing.cancel()
+            for task in tasks:
+                task.cancel()
             await asyncio.gather(*(service.stop() for service in self._services))
 
     async def _announce(self) -> None:

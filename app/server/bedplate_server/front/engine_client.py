@@ -55,6 +55,14 @@ class EngineClient:
         self.info: Ready | None = None
         self.last_pass = 0.0
         self.proven = False
+        # When work came to an idle engine, and when the one that is being loaded was started.
+        self._busy_since = 0.0
+        self._loading_since = time.monotonic()
+
+    @property
+    def loading_seconds(self) -> float | None:
+        """How long the engine has been loading its model; None once it is loaded."""
+        return time.monotonic() - self._loading_since if self.info is None else None
 
     @property
     def pid(self) -> int | None:
@@ -106,9 +114,23 @@ class EngineClient:
             raise self._retired
         if self._writer is None or self.info is None:
             raise engine_failed("The inference engine ended unexpectedly; it is being restarted.")
+        if not self._jobs:
+            self._busy_since = time.monotonic()
         self._jobs[message.id] = job
         self._writer.write(protocol.frame(message))
         return message.id
+
+    def end_if_stuck(self, seconds: float) -> None:
+        """Kill an engine that has had work but finished no pass for so long; another takes its place.
+
+        The first pass may take five times as long: a GPU compiles and captures in it.
+        """
+        idle = time.monotonic() - max(self.last_pass, self._busy_since)
+        patience = seconds if self.proven else 5 * seconds
+        if self.info is not None and self._jobs and idle > patience and self._process is not None:
+            log.error("engine stuck", model=self._load.name, pid=self.pid, seconds=round(idle, 1))
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
 
     async def _supervise(self) -> None:
         """Run engines for ever. Only the first may refuse the service's start; later ones are tried again."""
@@ -135,6 +157,7 @@ class EngineClient:
         ours, theirs = socket.socketpair()
         environment = {**os.environ, "PYTHONPATH": str(_PACKAGE_ROOT)}
         environment.pop("NOTIFY_SOCKET", None)
+        self._loading_since = time.monotonic()
         with theirs:
             self._process = process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "bedplate_server.engine", str(theirs.fileno())),
