@@ -149,6 +149,17 @@ def test_the_example_in_the_documentation_is_real() -> None:
     assert done.stdout.strip() == example[2].strip()
 
 
+def test_locked_asks_as_the_play_does(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = {"gpu": ["Tesla T4"], "driver": "580.95.05", "python": "3.11", "locked": True}
+    resolve(None, {**flags, "torch": "2.14.1"}, as_json=True)
+    rejected = json.loads(capsys.readouterr().out)
+    assert (rejected["verdict"], rejected["reason"]) == ("reject", "not_locked")
+    assert rejected["fix"].startswith("lock it: ./bedplate lock --torch 2.14.1 --variant cu130")
+    resolve(None, flags, as_json=True)
+    chosen = json.loads(capsys.readouterr().out)
+    assert any(line.startswith("lock: torch ") and "would come first" in line for line in chosen["explanation"])
+
+
 def test_every_reason_is_explained_in_the_documentation() -> None:
     from plugins.module_utils.stack.findings import REASONS
 
