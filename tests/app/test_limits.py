@@ -64,7 +64,8 @@ def test_without_limits_nothing_is_counted_out() -> None:
 
 
 def test_places_are_bounded_by_sequences_and_given_back() -> None:
-    places = Places(Limits(max_queue=3))
+    refused: list[str] = []
+    places = Places(Limits(max_queue=3), refused.append)
     places.take(5, slots=2)
     with pytest.raises(ApiError, match="overloaded"):
         places.take(1, slots=2)
@@ -72,11 +73,11 @@ def test_places_are_bounded_by_sequences_and_given_back() -> None:
         places.take(6, slots=2)
     places.leave(2)
     places.take(2, slots=2)
-    assert (places.sequences, places.refused) == (5, 1)
+    assert (places.sequences, refused) == (5, ["max_num_queued_reqs"])
 
 
 def test_places_are_bounded_by_tokens_but_one_long_request_alone_is_served() -> None:
-    places = Places(Limits(max_queue_tokens=100))
+    places = Places(Limits(max_queue_tokens=100), lambda reason: None)
     places.take_tokens(5000, batch=1000)
     with pytest.raises(ApiError) as refused:
         places.take_tokens(1, batch=1000)

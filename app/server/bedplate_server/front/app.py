@@ -16,9 +16,11 @@ from ..config import Config
 from ..errors import Refusal, from_http_exception, internal_error
 from .connection import ClientGone
 from .keys import KeyRing
+from .metrics import Metrics
 from .middleware import Gate
 from .registry import Registry
 from .routes import chat, completions, embeddings, health, models, rerank, tokens
+from .routes import metrics as metrics_route
 from .sdnotify import notify
 from .service import ModelService
 from .watch import watch
@@ -31,16 +33,22 @@ class Service:
 
     def __init__(self, config: Config, refused: Callable[[Refusal], None]) -> None:
         keys = KeyRing(config.keys_file) if config.keys_file else None
+        metrics = Metrics()
         services = {
             model.name: ModelService(
-                model, checkpoint.read(model.path, model.task), config.limits, config.threads_per_engine, refused
+                model,
+                checkpoint.read(model.path, model.task),
+                config.limits,
+                config.threads_per_engine,
+                refused,
+                metrics,
             )
             for model in config.models
         }
         self._config = config
         self._services = services.values()
-        self._app = _application(Registry(config, services), self._lifespan)
-        self.gate = Gate(self._app, keys, config.limits)
+        self._app = _application(Registry(config, services, metrics), self._lifespan)
+        self.gate = Gate(self._app, keys, config.limits, metrics)
 
     def drain(self) -> None:
         """Stop being ready; what runs gets `drain_seconds`, then a final error. Called on the event loop."""
@@ -94,7 +102,7 @@ def _application(
     )
     app.state.registry = registry
     app.state.draining = False
-    for group in (models, chat, completions, embeddings, rerank, tokens, health):
+    for group in (models, chat, completions, embeddings, rerank, tokens, health, metrics_route):
         app.include_router(group.router)
 
     @app.exception_handler(HTTPException)

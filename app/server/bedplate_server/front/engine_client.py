@@ -18,6 +18,7 @@ import structlog
 from .. import protocol
 from ..errors import ApiError, Refusal, engine_failed, unavailable
 from ..protocol import Cancel, Embed, Generate, Load, Logprobs, Ready, Refused, Step
+from .metrics import Meter
 
 log = structlog.get_logger(__name__)
 
@@ -41,9 +42,11 @@ class EngineClient:
     generated a token or a vector yet.
     """
 
-    def __init__(self, load: Load, refused: Callable[[Refusal], None]) -> None:
+    def __init__(self, load: Load, refused: Callable[[Refusal], None], meter: Meter) -> None:
         self._load = load
         self._refused = refused
+        self._meter = meter
+        meter.pid = lambda: self.pid
         self._jobs: dict[int, Job] = {}
         self._ids = itertools.count(1)
         self._writer: asyncio.StreamWriter | None = None
@@ -99,23 +102,32 @@ class EngineClient:
             raise unavailable("The model is still being loaded.", "model_loading", 10) from None
 
     def generate(self, job: Job, prompt: list[int], max_tokens: int, sampling: protocol.Sampling) -> int:
-        return self._submit(job, Generate(next(self._ids), prompt, max_tokens, sampling))
+        return self._submit(job, Generate(next(self._ids), prompt, max_tokens, sampling), booked=True)
 
     def embed(self, job: Job, inputs: list[list[int]], boundaries: list[int] | None = None) -> int:
-        return self._submit(job, Embed(next(self._ids), inputs, boundaries))
+        return self._submit(job, Embed(next(self._ids), inputs, boundaries), booked=True)
 
-    def cancel(self, job_id: int) -> None:
-        """Forget the job and tell the engine; nothing happens if it has ended."""
+    def prove(self, job: Job) -> int:
+        """The smallest piece of work there is, which no metric books."""
+        if self._load.generates:
+            return self._submit(job, Generate(next(self._ids), [0], 1, protocol.Sampling()), booked=False)
+        return self._submit(job, Embed(next(self._ids), [[0]]), booked=False)
+
+    def cancel(self, job_id: int, reason: str = "abort") -> None:
+        """Forget the job and tell the engine; nothing happens if it has ended. `reason` is what metrics call its end."""
+        self._meter.ended(job_id, reason)
         if self._jobs.pop(job_id, None) is not None and self._writer is not None:
             self._writer.write(protocol.frame(Cancel(job_id)))
 
-    def _submit(self, job: Job, message: Generate | Embed) -> int:
+    def _submit(self, job: Job, message: Generate | Embed, *, booked: bool) -> int:
         if self._retired is not None:
             raise self._retired
         if self._writer is None or self.info is None:
             raise engine_failed("The inference engine ended unexpectedly; it is being restarted.")
         if not self._jobs:
             self._busy_since = time.monotonic()
+        if booked:
+            self._meter.submitted(message)
         self._jobs[message.id] = job
         self._writer.write(protocol.frame(message))
         return message.id
@@ -195,11 +207,13 @@ class EngineClient:
     def _adopt(self, ready: Ready) -> None:
         self.info, self._trouble, self.proven = ready, None, False
         self._settled.set()
+        self._meter.started(ready.slots, ready.context_length)
         facts = {name: getattr(ready, name) for name in ready.__slots__}
         log.info("engine ready", model=self._load.name, pid=self.pid, **facts)
 
     def _dispatch(self, step: Step) -> None:
         self.last_pass = time.monotonic()
+        self._meter.stepped(step)
         self.proven = self.proven or bool(step.tokens or step.vectors)
         for job_id, token, finish, logprobs in step.tokens:
             job = self._jobs.get(job_id) if finish is None else self._jobs.pop(job_id, None)
@@ -222,5 +236,6 @@ class EngineClient:
 
     def _fail_jobs(self, error: ApiError) -> None:
         jobs, self._jobs = self._jobs, {}
-        for job in jobs.values():
+        for job_id, job in jobs.items():
+            self._meter.ended(job_id, "error")
             job.failed(error)

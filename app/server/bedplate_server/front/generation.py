@@ -137,7 +137,7 @@ class Generation:
         if finish is not None:
             text += choice.stream.finish()
         if choice.stream.stopped:
-            self._engine.cancel(choice.job_id)
+            self._engine.cancel(choice.job_id, "stop")
             finish = "stop"
         choice.finished = finish is not None
         return text, finish

@@ -60,14 +60,14 @@ class Places:
     """The places of one model: sequences, and the tokens they may come to. Beyond them requests are refused.
 
     Sequences: what runs at once and max_queue more. Tokens (prompt and longest answer of each): what runs at once and
-    max_queue_tokens more, by default as many as eight full batches.
+    max_queue_tokens more, by default as many as eight full batches. `refused` is told why a request was refused.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, refused: Callable[[str], None]) -> None:
         self._limits = limits
+        self._refused = refused
         self.sequences = 0
         self.tokens = 0
-        self.refused = 0
 
     def take(self, count: int, slots: int) -> None:
         """Places for `count` sequences. ApiError 429 when there are none, 400 when there can never be so many."""
@@ -75,7 +75,7 @@ class Places:
         if count > room:
             raise bad_request(f"Invalid value for 'n': at most {room} here.", "n")
         if self.sequences + count > room:
-            self.refused += 1
+            self._refused("max_num_queued_reqs")
             raise overloaded(self.sequences)
         self.sequences += count
 
@@ -84,7 +84,7 @@ class Places:
         queue = self._limits.max_queue_tokens
         room = batch + (8 * batch if queue is None else queue)
         if self.tokens and self.tokens + count > room:
-            self.refused += 1
+            self._refused("max_num_queued_tokens")
             raise overloaded(self.sequences)
         self.tokens += count
 

@@ -15,6 +15,7 @@ from ..config import Limits
 from ..errors import ApiError, internal_error
 from .keys import ApiKey, KeyRing
 from .limits import KeyLimits
+from .metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -25,8 +26,9 @@ _OPEN_PATHS = ("/health/live", "/health/ready")
 class Gate:
     """The outermost ASGI application. Everything below may raise ApiError before its response has started."""
 
-    def __init__(self, app: ASGIApp, keys: KeyRing | None, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing | None, limits: Limits, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._keys = keys
         self._key_limits = KeyLimits(limits)
         self._max_body = limits.max_body_bytes
@@ -62,6 +64,10 @@ class Gate:
                 raise
             await _answer(internal_error(), send_with_id)
         finally:
+            # The route's own path, not the request's: paths are as many as clients care to make up.
+            path, status = getattr(scope.get("route"), "path", "none"), f"{(record['status'] or 499) // 100}xx"
+            method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
+            self._metrics.http.labels(path, method, status).inc()
             # Probes come every few seconds and say nothing new.
             level = logging.DEBUG if scope["path"] in _OPEN_PATHS else logging.INFO
             log.log(level, "request", **record, seconds=round(time.monotonic() - started, 4))

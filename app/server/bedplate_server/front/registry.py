@@ -10,13 +10,15 @@ from fastapi.responses import Response
 
 from ..config import Config
 from ..errors import bad_request, model_not_found
+from .metrics import Metrics
 from .service import ModelService
 
 
 class Registry:
-    """What the routes share: the configuration and one service per model."""
+    """What the routes share: the configuration, one service per model, and the metrics."""
 
-    def __init__(self, config: Config, services: dict[str, ModelService]) -> None:
+    def __init__(self, config: Config, services: dict[str, ModelService], metrics: Metrics) -> None:
+        self.metrics = metrics
         self.config = config
         self.services = services
 

@@ -15,7 +15,7 @@ def notify(*assignments: str) -> None:
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
         try:
-            sender.sendto("\n".join(assignments).encode(), address)
+            sender.sendto("\n".join(assignments).encode(), socket.MSG_DONTWAIT, address)
         except OSError:
-            # A restart of systemd itself must not end the service.
+            # A restart of systemd itself must not end the service, nor must a systemd that does not listen hold it up.
             return

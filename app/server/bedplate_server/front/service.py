@@ -29,6 +29,7 @@ from .engine_client import EngineClient, Job
 from .generation import Generation
 from .inputs import Inputs, check_tokens
 from .limits import Places
+from .metrics import Meter, Metrics
 from .reader import Reader
 from .schemas.chat import ChatRequest
 from .schemas.completions import CompletionRequest
@@ -60,6 +61,7 @@ class ModelService:
         limits: Limits,
         threads: int,
         refused: Callable[[Refusal], None],
+        metrics: Metrics,
     ) -> None:
         self.name = config.name
         self.checkpoint = checkpoint
@@ -83,9 +85,10 @@ class ModelService:
             kv_memory_mb=config.kv_memory_mb,
             threads=threads,
         )
-        self.engine = EngineClient(self._load, refused)
+        self._meter = Meter(metrics, config.name)
+        self.engine = EngineClient(self._load, refused, self._meter)
         self._refused = refused
-        self.places = Places(limits)
+        self.places = Places(limits, self._meter.refused)
         self._proof: asyncio.Task[Any] | None = None
 
     def start(self) -> None:
@@ -224,7 +227,7 @@ class ModelService:
         if self.engine.info is None:
             return "is not loaded"
         if self._proof is None or self._proof.done():
-            self._proof = asyncio.create_task(self._engine_result(self._smallest_job))
+            self._proof = asyncio.create_task(self._engine_result(self.engine.prove))
             # Its failure shows below; asyncio is not to report it as one that nobody looked at.
             self._proof.add_done_callback(lambda proof: proof.cancelled() or proof.exception())
         await asyncio.wait({proof := self._proof}, timeout=patience)
@@ -234,11 +237,6 @@ class ModelService:
 
     def _lively(self, max_age: float) -> bool:
         return self.engine.proven and time.monotonic() - self.engine.last_pass <= max_age
-
-    def _smallest_job(self, job: Job) -> int:
-        if self.checkpoint.chats:
-            return self.engine.generate(job, [0], 1, Sampling())
-        return self.engine.embed(job, [[0]])
 
     async def _engine_result(self, submit: Callable[[Job], int]) -> Any:
         job = _Await()
