@@ -207,7 +207,7 @@ class EngineClient:
     def _adopt(self, ready: Ready) -> None:
         self.info, self._trouble, self.proven = ready, None, False
         self._settled.set()
-        self._meter.started(ready.slots, ready.context_length)
+        self._meter.started()
         facts = {name: getattr(ready, name) for name in ready.__slots__}
         log.info("engine ready", model=self._load.name, pid=self.pid, **facts)
 

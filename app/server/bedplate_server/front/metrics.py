@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..protocol import Embed, Generate, Step
+from ..protocol import Embed, Generate, Stats, Step
 
 _LATENCY = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)
 _FIRST = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640)
@@ -98,11 +98,11 @@ class Metrics:
 class _Open:
     """A sequence or embedding job that has not ended, with its times (monotonic seconds)."""
 
-    __slots__ = ("begun", "first", "last", "most", "prompt", "tokens")
+    __slots__ = ("admitted", "begun", "first", "last", "most", "prompt", "tokens")
 
     def __init__(self, prompt: int, most: int, begun: float) -> None:
         self.prompt, self.most, self.begun = prompt, most, begun
-        self.first = self.last = 0.0
+        self.admitted = self.first = self.last = 0.0
         self.tokens = 0
 
 
@@ -114,12 +114,10 @@ class Meter:
         self._model = model
         self._open: dict[int, _Open] = {}
         self._of: dict[Any, Any] = {}
-        self.slots = 1
-        self.capacity = 1
         self.pid: Callable[[], int | None] = lambda: None
-        self._step: Step | None = None
-        self._metric(metrics.running).set_function(lambda: len(self._open) - self._waiting())
-        self._metric(metrics.waiting).set_function(self._waiting)
+        self._stats = Stats(0)
+        self._metric(metrics.running).set_function(self._running)
+        self._metric(metrics.waiting).set_function(lambda: len(self._open) - self._running())
         self._metric(metrics.kv_usage).set_function(self._kv_usage)
         self._metric(metrics.gpu_usage).set_function(self._kv_usage)
         self._metric(metrics.memory).set_function(lambda: _resident(self.pid()))
@@ -139,7 +137,10 @@ class Meter:
     def stepped(self, step: Step) -> None:
         """Book what a pass of the engine brought, before its jobs are told."""
         metrics, now, tokens = self._metrics, time.monotonic(), 0
-        self._step = step
+        for job_id, _cached in step.admitted:
+            if (one := self._open.get(job_id)) is not None:
+                one.admitted = now
+                self._metric(metrics.queue).observe(now - one.begun)
         between = self._metric(metrics.between)
         for job_id, _token, finish, *_ in step.tokens:
             if (one := self._open.get(job_id)) is None:
@@ -152,6 +153,7 @@ class Meter:
                 one.first = now
                 tokens += one.prompt
                 self._metric(metrics.first).observe(now - one.begun)
+                self._metric(metrics.prefill).observe(now - one.admitted)
                 self._metric(metrics.prompt_tokens).inc(one.prompt)
             one.last = now
             self._metric(metrics.generation_tokens).inc()
@@ -166,7 +168,8 @@ class Meter:
             self.ended(job_id, "error")
         if tokens:
             self._metric(metrics.per_step).observe(tokens)
-        self._told_by_engine(step)
+        if step.stats is not None:
+            self._take_over(step.stats)
 
     def ended(self, job_id: int, reason: str) -> None:
         """The job's end, once: stop, length, abort (its client went away) or error."""
@@ -181,39 +184,30 @@ class Meter:
             self._metric(metrics.request_most).observe(one.most)
         if one.first:
             self._metric(metrics.decode).observe(one.last - one.first)
+            self._metric(metrics.inference).observe(one.last - one.admitted)
             if one.tokens > 1:
                 self._metric(metrics.per_token).observe((one.last - one.first) / (one.tokens - 1))
 
     def refused(self, reason: str) -> None:
         self._metrics.refused.labels(self._model, reason).inc()
 
-    def started(self, slots: int, context: int) -> None:
-        self.slots, self.capacity = slots, max(slots * context, 1)
+    def started(self) -> None:
+        """A new engine counts from zero again."""
+        self._stats = Stats(0)
         self._metric(self._metrics.starts).inc()
 
-    def _told_by_engine(self, step: Step) -> None:
-        """What only the engine knows, as far as it tells it."""
-        metrics = self._metrics
-        for count, metric in (
-            (getattr(step, "prefix_queries", 0), metrics.prefix_queries),
-            (getattr(step, "prefix_hits", 0), metrics.prefix_hits),
-            (getattr(step, "preempted", 0), metrics.preempted),
-        ):
-            if count:
-                self._metric(metric).inc(count)
-        for job_id, waited, prefilled in getattr(step, "begun", ()):
-            if job_id in self._open:
-                self._metric(metrics.queue).observe(waited)
-                self._metric(metrics.prefill).observe(prefilled)
+    def _take_over(self, stats: Stats) -> None:
+        metrics, before = self._metrics, self._stats
+        self._stats = stats
+        self._metric(metrics.prefix_queries).inc(stats.prefix_queries - before.prefix_queries)
+        self._metric(metrics.prefix_hits).inc(stats.prefix_hits - before.prefix_hits)
 
-    def _waiting(self) -> int:
-        said = getattr(self._step, "waiting", None)
-        return int(said) if said is not None and self._open else max(len(self._open) - self.slots, 0)
+    def _running(self) -> int:
+        """As the engine last said, but never more than there are."""
+        return min(self._stats.running, len(self._open))
 
     def _kv_usage(self) -> float:
-        if (said := getattr(self._step, "kv_usage", None)) is not None:
-            return float(said)
-        return min(sum(one.prompt + one.tokens for one in list(self._open.values()) if one.first) / self.capacity, 1.0)
+        return self._stats.kv_used / self._stats.kv_tokens if self._open and self._stats.kv_tokens else 0.0
 
     def _metric(self, metric: Any) -> Any:
         """The metric with this model's labels, looked up once."""

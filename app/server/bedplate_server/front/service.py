@@ -22,7 +22,7 @@ from ..errors import (
     context_length_exceeded,
     unavailable,
 )
-from ..protocol import Load, Logprobs, Ready, Sampling
+from ..protocol import Load, Logprobs, Ready
 from .conversation import Conversation, Prepared
 from .detokenize import TextStream
 from .engine_client import EngineClient, Job
