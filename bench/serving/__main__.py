@@ -32,7 +32,7 @@ from bench.serving.peers import BATCH, CONTEXT, KV_MEGABYTES, REQUIREMENTS, Peer
 from ops.paths import ROOT
 
 RESULT = ROOT / "bench" / "results" / "serving.json"
-STREAMS = {1: 4, 4: 12, 16: 48, 64: 64}
+STREAMS = {1: 4, 4: 8, 16: 32, 64: 64}
 PROMPT_WORDS, ANSWER_TOKENS = 20, 48
 TEXTS, CLIENTS = 320, 16
 # A load that takes less is measured again; the median of at most three counts.
@@ -45,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the tiny model, 1 and 16 streams; nothing is written")
     parser.add_argument("--peers", help="only these, comma separated; nothing is written")
-    parser.add_argument("--lock", type=Path, help="hold this file's lock while a server is measured")
+    parser.add_argument("--lock", type=Path, help="hold this file's lock while servers are measured")
     asked = parser.parse_args()
     compared = [peer for peer in peers(CONSOLE) if not asked.peers or peer.name in asked.peers.split(",")]
     folder = models(CONSOLE)
@@ -53,8 +53,8 @@ def main() -> None:
     streams = [1, 16] if asked.quick else list(STREAMS)
     chats: dict[str, Any] = {name: {} for name in names}
     for name in names:
-        for peer in compared:
-            with held(asked.lock):
+        with held(asked.lock):
+            for peer in compared:
                 chats[name][peer.name] = chat_numbers(peer, folder / name, streams)
         CONSOLE.print(chat_table(name, chats[name]))
     result: dict[str, Any] = {
