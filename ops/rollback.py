@@ -27,6 +27,6 @@ def rollback(inventory: Path, limit: str | None, console: Console) -> int:
                 console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"took {outcome.seconds:.1f} s", highlight=False)
     if not outcome.ok:
-        print_failures(outcome, console, f"./bedplate up --inventory {short(inventory)}")
+        print_failures(outcome, console, f"./bedplate status --inventory {short(inventory)}")
         return 1
     return 0
