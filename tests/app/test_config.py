@@ -46,7 +46,7 @@ def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
     [
         ({"models": []}, "models"),
         ({}, "models: Field required"),
-        ({"models": [MODEL, MODEL]}, "two models have the same name"),
+        ({"models": [MODEL, MODEL]}, "two models or adapters have the same name"),
         ({"models": [{**MODEL, "dtype": "fp8"}]}, r"models\[0\]\.dtype: found 'fp8'"),
         ({"models": [{**MODEL, "device": "tpu"}]}, r"models\[0\]\.device: found 'tpu'"),
         ({"models": [{**MODEL, "name": "a b"}]}, r"models\[0\]\.name: found 'a b'"),

@@ -39,16 +39,28 @@ class Listen(_Section):
         return self
 
 
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._/@:-]*$"
+
+
+class AdapterConfig(_Section):
+    """A LoRA adapter in PEFT's form, served under a name of its own."""
+
+    name: Annotated[str, Field(pattern=_NAME, max_length=200)]
+    path: Path
+
+
 class ModelConfig(_Section):
     """One served model. At most `max_batch` sequences run at once; null sizes are planned from memory.
 
     Null parsers, `pooling` and `normalize` are taken from the model's own files.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/@:-]*$", max_length=200)]
+    name: Annotated[str, Field(pattern=_NAME, max_length=200)]
     path: Path
+    adapters: list[AdapterConfig] = []
     task: Task = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantization: Literal["int8", "nf4"] | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 32
     context_length: Annotated[int, Field(ge=16)] | None = None
@@ -94,8 +106,9 @@ class Config(_Section):
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
         names = [model.name for model in self.models]
+        names += [adapter.name for model in self.models for adapter in model.adapters]
         if len(set(names)) != len(names):
-            raise ValueError("two models have the same name")
+            raise ValueError("two models or adapters have the same name")
         return self
 
 

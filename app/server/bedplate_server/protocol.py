@@ -32,6 +32,8 @@ class Load:
     scores: bool = False
     pooling: str = "mean"
     normalize: bool = True
+    quantization: str | None = None
+    adapters: dict[str, str] = field(default_factory=dict)  # name, directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Continue `prompt` by at most `max_tokens`; the front has checked that both fit the context."""
+    """Continue `prompt` by at most `max_tokens`; the front has checked that both fit the context.
+
+    adapter: the LoRA adapter to read it with, one of `Load.adapters`.
+    """
 
     id: int
     prompt: list[int]

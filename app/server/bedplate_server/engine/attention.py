@@ -96,6 +96,8 @@ class Pass:
     """One forward pass: its parts, and where in `memory` the new keys and values of its tokens go."""
 
     current: ClassVar[Pass | Probe | None] = None
+    # The adapters in use, each with the indexes of its tokens; see adapters.py.
+    adapters: ClassVar[list[tuple[str, torch.Tensor]]] = []
 
     def __init__(self, memory: KVMemory, reach: list[Reach], places: torch.Tensor, parts: Sequence[Part]) -> None:
         self._memory, self._reach, self._places, self._parts = memory, reach, places, parts

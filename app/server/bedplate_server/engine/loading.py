@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from ..errors import Refusal
@@ -19,6 +20,7 @@ def loaded(load: Load, device: torch.device) -> Any:
     # Most CPUs convert every bfloat16 to float32 and back; the same weights in float32 are faster and as
     # exact.
     dtype = load.dtype if load.dtype != "auto" or device.type == "cuda" else "float32"
+    quantized = {} if load.quantization is None else _quantized(load, device)
     try:
         model: Any = kind.from_pretrained(
             load.path,
@@ -27,14 +29,34 @@ def loaded(load: Load, device: torch.device) -> Any:
             trust_remote_code=False,
             local_files_only=True,
             attn_implementation="sdpa",
+            **quantized,
         )
-        return model.to(device).eval().requires_grad_(False)
+        return (model if quantized else model.to(device)).eval().requires_grad_(False)
     except torch.OutOfMemoryError as error:
         raise Refusal("BP659", f"{load.path}: {error}", "free GPU memory or serve a smaller model.") from None
     except Exception as error:
         # Whatever it is, and each library raises its own, the model does not load.
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         raise Refusal("BP658", f"{load.path}: cannot be loaded: {reason}.", "check the model's files.") from error
+
+
+def _quantized(load: Load, device: torch.device) -> dict[str, Any]:
+    """Arguments that quantize the weights as they are loaded, by bitsandbytes."""
+    missing = [name for name in ("bitsandbytes", "accelerate") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Refusal(
+            "BP663",
+            f"{load.path}: quantization: {load.quantization} needs {' and '.join(missing)}, not installed here.",
+            f"install {' '.join(missing)} in the service's environment, or leave quantization out.",
+        )
+    if load.quantization == "int8":
+        config = BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+    else:
+        compute = torch.float32 if device.type == "cpu" else torch.bfloat16
+        config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
+        )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def device_named(wanted: str) -> torch.device:

@@ -10,13 +10,14 @@ import torch
 from ..errors import Refusal
 from ..protocol import Load, Ready
 from . import loading, memory, vectors
+from .adapters import attach
 from .attention import IMPLEMENTATION, SERVED_LAYER_TYPES, Part, Pass, Probe, reaches
 from .kv import KVMemory, KVShape
 from .packing import pack
 
 
 class Runner:
-    """One model on one device. Raises Refusal BP657 to BP660 when it cannot be served as asked."""
+    """One model on one device. Raises Refusal BP657 to BP662 when it cannot be served as asked."""
 
     def __init__(self, load: Load) -> None:
         torch.set_num_threads(load.threads)
@@ -28,6 +29,7 @@ class Runner:
         self.kv: KVMemory | None = None
         self._recipe = vectors.Recipe(load.pooling, load.normalize, load.scores, cached=load.generates)
         self._weights = sum(weight.numel() * weight.element_size() for weight in self.model.parameters())
+        self._weights += attach(self.model, load.adapters)
         self._vocabulary = self.model.get_input_embeddings().num_embeddings
         context = int(getattr(self.config, "max_position_embeddings", 0) or load.context_length or 2048)
         self.plan = memory.KVPlan(load.max_batch, min(load.context_length or context, context), 0, 0)
@@ -52,15 +54,23 @@ class Runner:
 
     @torch.inference_mode()
     def forward(
-        self, tokens: list[int], positions: list[int], places: list[int], parts: Sequence[Part], keep: list[int] | None
+        self,
+        tokens: list[int],
+        positions: list[int],
+        places: list[int],
+        parts: Sequence[Part],
+        keep: list[int] | None,
+        adapters: dict[str, list[int]],
     ) -> torch.Tensor:
         """Read `tokens` of the sequences in `parts`, each at its position and stored at its place.
 
-        Returns logits [keep, vocabulary] for the tokens at these indexes, None meaning all.
+        `adapters`: which tokens are read with which; the others are read with none. Returns logits [keep, vocabulary]
+        for the tokens at the indexes `keep`, None meaning all.
         """
         assert self.kv is not None
         inputs = torch.tensor([tokens, positions, places], device=self.device)
         Pass.current = Pass(self.kv, self._reach, inputs[2], parts)
+        Pass.adapters = [(name, torch.tensor(which, device=self.device)) for name, which in adapters.items()]
         try:
             logits: torch.Tensor = self.model(
                 input_ids=inputs[:1],
@@ -71,7 +81,7 @@ class Runner:
                 logits_to_keep=0 if keep is None else torch.tensor(keep, device=self.device),
             ).logits
         finally:
-            Pass.current = None
+            Pass.current, Pass.adapters = None, []
         return logits[0]
 
     @torch.inference_mode()

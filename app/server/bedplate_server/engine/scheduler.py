@@ -192,7 +192,8 @@ class Scheduler:
                 keep.append(len(tokens) - 1)
                 batch.append(sequence)
         try:
-            logits = self._runner.forward(tokens, positions, places, parts, keep if chunks else None)
+            adapters = _adapters(running, chunks)
+            logits = self._runner.forward(tokens, positions, places, parts, keep if chunks else None, adapters)
         except torch.OutOfMemoryError as error:
             if not chunks:
                 raise
@@ -236,3 +237,14 @@ class Scheduler:
             self.embedding.popleft()
             rows = torch.stack([job.vectors[index] for index in range(len(job.inputs))])
             outcome.vectors.append((job.id, rows.shape[1], rows.numpy().astype("<f4").tobytes()))
+
+
+def _adapters(running: list[Sequence], chunks: list[tuple[Sequence, int]]) -> dict[str, list[int]]:
+    """The tokens of a pass that are read with an adapter, by its name."""
+    found: dict[str, list[int]] = {}
+    start = 0
+    for sequence, count in [*((one, 1) for one in running), *chunks]:
+        if sequence.adapter is not None:
+            found.setdefault(sequence.adapter, []).extend(range(start, start + count))
+        start += count
+    return found

@@ -101,8 +101,10 @@ class EngineClient:
         except TimeoutError:
             raise unavailable("The model is still being loaded.", "model_loading", 10) from None
 
-    def generate(self, job: Job, prompt: list[int], max_tokens: int, sampling: protocol.Sampling) -> int:
-        return self._submit(job, Generate(next(self._ids), prompt, max_tokens, sampling), booked=True)
+    def generate(
+        self, job: Job, prompt: list[int], max_tokens: int, sampling: protocol.Sampling, adapter: str | None = None
+    ) -> int:
+        return self._submit(job, Generate(next(self._ids), prompt, max_tokens, sampling, adapter), booked=True)
 
     def embed(self, job: Job, inputs: list[list[int]], boundaries: list[int] | None = None) -> int:
         return self._submit(job, Embed(next(self._ids), inputs, boundaries), booked=True)

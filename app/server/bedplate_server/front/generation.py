@@ -62,6 +62,7 @@ class Generation:
         prompts: list[tuple[list[int], int]],
         sampling: Sampling,
         choices: int,
+        adapter: str | None,
         text: Callable[[], TextStream],
         on_close: Callable[[], None],
     ) -> None:
@@ -76,7 +77,7 @@ class Generation:
             prompt, max_tokens = prompts[choice.index // choices]
             # Every choice has a random stream of its own, the first the same as a request for one choice.
             seed = None if sampling.seed is None else f"{sampling.seed}/{choice.index % choices}"
-            choice.job_id = engine.generate(choice, prompt, max_tokens, replace(sampling, seed=seed))
+            choice.job_id = engine.generate(choice, prompt, max_tokens, replace(sampling, seed=seed), adapter)
 
     @property
     def tokenizer(self) -> Tokenizer:

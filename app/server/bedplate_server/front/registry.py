@@ -21,9 +21,11 @@ class Registry:
         self.metrics = metrics
         self.config = config
         self.services = services
+        self._adapted = {name: service for service in services.values() for name in service.adapters}
 
     def named(self, name: str) -> ModelService:
-        service = self.services.get(name)
+        """The service of a model, or of the model that an adapter of that name belongs to."""
+        service = self.services.get(name) or self._adapted.get(name)
         if service is None:
             raise model_not_found(name[:200])
         return service
@@ -40,7 +42,7 @@ class Registry:
 
     def for_embedding(self, name: str) -> ModelService:
         service = self.named(name)
-        if not service.checkpoint.embeds:
+        if not service.checkpoint.embeds or name in service.adapters:
             raise bad_request(f"The model `{name}` does not serve embeddings.", "model", "model_not_supported")
         return service
 

@@ -84,7 +84,10 @@ class ModelService:
             context_length=config.context_length or (None if checkpoint.chats else checkpoint.longest_input),
             kv_memory_mb=config.kv_memory_mb,
             threads=threads,
+            quantization=config.quantization,
+            adapters={adapter.name: str(adapter.path.resolve()) for adapter in config.adapters},
         )
+        self.adapters = tuple(self._load.adapters)
         self._meter = Meter(metrics, config.name)
         self.engine = EngineClient(self._load, refused, self._meter)
         self._refused = refused
@@ -181,7 +184,8 @@ class ModelService:
                     skip_special=request.skip_special_tokens and not shown,
                 )
 
-            return Generation(self.engine, limited, sampling, choices, text, release), prepared
+            adapter = request.model if request.model in self.adapters else None
+            return Generation(self.engine, limited, sampling, choices, adapter, text, release), prepared
         except BaseException:
             self.places.leave(places, tokens)
             raise

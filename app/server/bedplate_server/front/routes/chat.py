@@ -31,7 +31,7 @@ async def create_chat_completion(request: Request) -> Response:
         "id": f"chatcmpl-{uuid.uuid4().hex}",
         "object": "chat.completion.chunk" if body.stream else "chat.completion",
         "created": int(time.time()),
-        "model": service.name,
+        "model": body.model,
     }
     generation, readers = await while_connected(request, service.chat(body))
     if body.stream:

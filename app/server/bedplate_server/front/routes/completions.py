@@ -30,7 +30,7 @@ async def create_completion(request: Request) -> Response:
         "id": f"cmpl-{uuid.uuid4().hex}",
         "object": "text_completion",
         "created": int(time.time()),
-        "model": service.name,
+        "model": body.model,
     }
     generation, prompts = await while_connected(request, service.complete(body))
     if body.stream:
