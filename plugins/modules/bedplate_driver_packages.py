@@ -136,6 +136,10 @@ held:
   description: Whether all of them are held.
   returned: always
   type: bool
+since_boot:
+  description: Whether a driver was installed since the last boot, which cannot be loaded yet.
+  returned: always
+  type: bool
 due:
   description: Whether the driver would change.
   returned: state is prepared

@@ -88,6 +88,7 @@ def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Host:
     monkeypatch.setattr(DnfDriver, "run", lambda self, *argv: made.run(*argv))
     monkeypatch.setattr(DnfDriver, "modules_ready", lambda self, version: True)
     monkeypatch.setattr(dnf_driver.ModuleBuild, "ready", lambda self, version: True)
+    monkeypatch.setattr(dnf_driver, "SINCE_BOOT", tmp_path / "since-boot")
     monkeypatch.setattr(dnf_driver, "KEY", str(tmp_path / "key"))
     monkeypatch.setattr(dnf_driver, "REPOSITORY", str(tmp_path / "nvidia.repo"))
     monkeypatch.setattr(dnf_driver, "fetched", lambda url: b"key")

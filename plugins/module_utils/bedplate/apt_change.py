@@ -7,6 +7,7 @@ from typing import Any
 
 from ansible.module_utils.bedplate.apt import Refused
 from ansible.module_utils.bedplate.apt_driver import PIN, AptDriver
+from ansible.module_utils.bedplate.driver_build import SINCE_BOOT
 from ansible.module_utils.bedplate.driver_files import write_file
 from ansible.module_utils.bedplate.driver_packages import is_driver_package, pin_text, to_replace, upstream
 from ansible.module_utils.bedplate.driver_store import MANIFEST, folder_of, keep, kept, verified_files
@@ -83,6 +84,7 @@ class AptChange(AptDriver):  # type: ignore[misc]  # Ansible has no types
             if self.check:
                 return {**self.result(version), "did": [f"would bring driver {version} back from {folder}"]}
             write_file(PIN, pin_text(version, {}), self.apt.did)
+            SINCE_BOOT.touch()
             self._replace(files, sorted(others), version)
             self.installed = self.apt.installed()
             self._build(version, set(self.installed))

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.module_utils.bedplate.apt import Apt, Refused
 from ansible.module_utils.bedplate.apt_origin import AptOrigin
-from ansible.module_utils.bedplate.driver_build import ModuleBuild
+from ansible.module_utils.bedplate.driver_build import SINCE_BOOT, ModuleBuild
 from ansible.module_utils.bedplate.driver_files import write_file
 from ansible.module_utils.bedplate.driver_packages import (
     branch_of,
@@ -67,7 +67,13 @@ class AptDriver:
         """What the role writes into the receipt, and what was done, in words."""
         packages = self.driver_packages()
         held = bool(packages) and set(packages) <= self.apt.holds()
-        return {"version": version, "packages": packages, "held": held, "did": self.apt.did}
+        return {
+            "version": version,
+            "packages": packages,
+            "held": held,
+            "did": self.apt.did,
+            "since_boot": SINCE_BOOT.exists(),
+        }
 
     def ensure(self, newest: bool) -> dict[str, Any]:
         """Install what is missing and hold it. newest: take the repository's newest of the branch, not the installed one."""
@@ -212,6 +218,7 @@ class AptDriver:
         had = set(self.installed)
         if transaction.touched:
             words = [*files, *others, *transaction.headers, *transaction.removals]
+            SINCE_BOOT.touch()
             try:
                 self.apt.install(f"installed driver {transaction.version} with {len(files)} packages", words)
             except Refused as refused:
@@ -249,7 +256,7 @@ class AptDriver:
         version = version or next((upstream(there[name]) for name in self.apt.broken() if "dkms" in name), None)
         if version is None:
             return
-        reason = self.modules.reason(version) or said.partition(", wanted")[0] or "nothing of it in `dkms status`"
+        reason = self.modules.reason(version) or said.partition("found ")[2].partition(", wanted")[0] or "nothing of it in `dkms status`"
         fresh = sorted(name for name in there if name not in had and is_driver_package(name))
         left = "what was installed is left as it is"
         if not any("dkms" in name for name in had if is_driver_package(name)):

@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible.module_utils.bedplate.apt import Refused
 from ansible.module_utils.bedplate.apt_origin import fetched, fingerprints
-from ansible.module_utils.bedplate.driver_build import ModuleBuild
+from ansible.module_utils.bedplate.driver_build import SINCE_BOOT, ModuleBuild
 from ansible.module_utils.bedplate.driver_files import write_file
 from ansible.module_utils.bedplate.driver_packages import (
     branch_of,
@@ -83,7 +83,13 @@ class DnfDriver:
         """What the role writes into the receipt, and what was done, in words."""
         packages = {name: text for name, text in self.installed.items() if is_driver_package(name)}
         held = bool(packages) and set(packages) <= self._locked()
-        return {"version": version, "packages": packages, "held": held, "did": self.log.did}
+        return {
+            "version": version,
+            "packages": packages,
+            "held": held,
+            "did": self.log.did,
+            "since_boot": SINCE_BOOT.exists(),
+        }
 
     def ensure(self, newest: bool) -> dict[str, Any]:
         """Install what is missing and lock it."""
@@ -141,6 +147,7 @@ class DnfDriver:
             self._unlock()
             if others:
                 self.act("", "dnf", "-y", "remove", "--noautoremove", *others)
+            SINCE_BOOT.touch()
             self.act(f"brought driver {version} back", "dnf", "-y", "--allowerasing", "install", *files)
             self.installed = self.present()
             self._build(version)
@@ -215,6 +222,7 @@ class DnfDriver:
                 *sorted(set(gone)),
             )
         words = [*(f"{name}-{text}" for name, text in self.exact.items()), *self.set["helpers"], *self.set["headers"]]
+        SINCE_BOOT.touch()
         options = ("--setopt=install_weak_deps=False", "--allowerasing")
         self.act(f"installed driver {target}", "dnf", "-y", *options, "install", *words)
         self.installed = self.present()

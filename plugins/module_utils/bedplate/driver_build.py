@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ansible.module_utils.bedplate.hostfacts import read_text
 
+# There until the next boot: a driver installed since the last one cannot be loaded yet.
+SINCE_BOOT = Path("/run/bedplate-driver-installed")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
