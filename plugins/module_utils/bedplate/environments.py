@@ -94,8 +94,9 @@ def stays(name: str, links: Mapping[str, str], found: Found) -> str:
     stamp = found.get(prefix or "", {}).get("stamp")
     if prefix is None or not stamp:
         return f"no environment {name} is in use yet"
-    torch = stamp.get("proof", {}).get("torch", {}).get("version")
-    return f"{name} stays at {prefix}" + (f" (torch {torch})" if torch else "")
+    proven = stamp.get("proof", {}).get("torch", {}).get("version")
+    decided = f"{stamp['torch']}+{stamp['variant']}" if "torch" in stamp else proven
+    return f"{name} stays at {prefix}" + (f" (torch {decided})" if proven else "")
 
 
 def conda_cause(printed: str) -> str:
