@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -91,3 +92,22 @@ def test_the_code_that_runs_is_the_release_of_the_receipt(host: Any, receipt: di
     assert host.run("readlink /opt/bedplate/current").stdout.strip() == f"releases/{release}"
     assert host.run(f"readlink /proc/{main_process(host)}/cwd").stdout.strip().endswith(f"/releases/{release}")
     assert host.run(f"find /opt/bedplate/releases/{release} -perm /222 ! -type l").stdout == ""
+
+
+def test_the_unit_names_environment_and_release_and_no_link_to_them(host: Any, receipt: dict[str, Any]) -> None:
+    section = receipt["inference"]
+    unit = host.run(f"systemctl cat {UNIT}").stdout
+    assert f"ExecStart=/opt/bedplate/envs/{section['environment']}/bin/python " in unit
+    assert f"WorkingDirectory=/opt/bedplate/releases/{section['release']}\n" in unit
+    program = host.run(f"readlink /proc/{main_process(host)}/exe").stdout
+    assert program.startswith(f"/opt/bedplate/envs/{section['environment']}/")
+
+
+def test_what_runs_is_kept_to_come_back_to(host: Any, receipt: dict[str, Any]) -> None:
+    folder = host.file("/var/lib/bedplate/generations")
+    assert (folder.user, folder.mode) == ("root", 0o700)
+    kept = json.loads(host.file(f"{folder.path}/current.json").content_string)
+    assert kept["stamp"] == host.file("/var/lib/bedplate/stamps/inference").content_string.strip()
+    assert kept["links"]["environment"]["target"] == receipt["inference"]["environment"]
+    assert kept["receipt"]["inference"]["release"] == receipt["inference"]["release"]
+    assert "/etc/bedplate/keys.yml" not in [one["path"] for one in kept["files"]]
