@@ -92,6 +92,22 @@ def test_greedy_equals_generate_in_any_batch_mix(
     assert max(len(step.tokens) for step in steps) > 1, "nothing was batched"
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_passes_of_fixed_shapes_give_the_same_tokens(
+    runners: Callable[[str], Runner], shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a GPU would replay as a CUDA graph, run here without recording it."""
+    runner, asked = runners(shape), prompts(9, seed=11)
+    monkeypatch.setattr(runner, "static", runner.static_decode(record=False))
+    wanted = {index: generated(runner, prompt) for index, prompt in enumerate(asked)}
+    arrivals: dict[int, list[Generate | Embed]] = {
+        index * 3: [Generate(index, prompt, LONGEST, GREEDY)] for index, prompt in enumerate(asked)
+    }
+    tokens, _ = run(Scheduler(runner), arrivals)
+    assert tokens == wanted
+    assert {rows for rows, _ in runner.static._recorded} == {1, 2, 4}, "not every shape was tried"
+
+
 @pytest.mark.parametrize("shape", ["llama", "qwen2", "qwen3"])
 def test_greedy_equals_generate_alone(runners: Callable[[str], Runner], shape: str) -> None:
     runner = runners(shape)

@@ -62,6 +62,7 @@ class ModelConfig(_Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     quantization: Literal["int8", "nf4"] | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    cuda_graphs: bool = True
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 32
     context_length: Annotated[int, Field(ge=16)] | None = None
     kv_memory_mb: Annotated[int, Field(ge=1)] | None = None

@@ -32,6 +32,7 @@ class Load:
     scores: bool = False
     pooling: str = "mean"
     normalize: bool = True
+    cuda_graphs: bool = True
     quantization: str | None = None
     adapters: dict[str, str] = field(default_factory=dict)  # name, directory
 

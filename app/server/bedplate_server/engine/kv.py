@@ -51,13 +51,13 @@ class KVLayer:
 
 
 class KVMemory:
-    """The buffers of all layers for `tokens` tokens."""
+    """The buffers of all layers for `tokens` tokens, and for one behind them that belongs to nobody."""
 
     def __init__(self, shapes: list[KVShape], tokens: int, dtype: torch.dtype, device: torch.device) -> None:
         self.tokens = tokens
 
         def buffer(heads: int, size: int) -> torch.Tensor:
-            shape = (heads, tokens, size)
+            shape = (heads, tokens + 1, size)
             if device.type != "cpu":
                 return torch.zeros(shape, dtype=dtype, device=device)
             # NumPy's zeros come from the system page by page as they are first written; torch writes its own at once.

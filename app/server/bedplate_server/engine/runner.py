@@ -12,6 +12,7 @@ from ..protocol import Load, Ready
 from . import loading, memory, vectors
 from .adapters import attach
 from .attention import IMPLEMENTATION, SERVED_LAYER_TYPES, Part, Pass, Probe, reaches
+from .graphs import StaticDecode
 from .kv import KVMemory, KVShape
 from .packing import pack
 
@@ -27,6 +28,7 @@ class Runner:
         self.dtype: torch.dtype = self.model.dtype
         self.stops = loading.stop_tokens(self.model) if load.generates else frozenset()
         self.kv: KVMemory | None = None
+        self.static: StaticDecode | None = None
         self._recipe = vectors.Recipe(load.pooling, load.normalize, load.scores, cached=load.generates)
         self._weights = sum(weight.numel() * weight.element_size() for weight in self.model.parameters())
         self._weights += attach(self.model, load.adapters)
@@ -35,6 +37,8 @@ class Runner:
         self.plan = memory.KVPlan(load.max_batch, min(load.context_length or context, context), 0, 0)
         if load.generates:
             self._plan_memory(load, context)
+            if self.device.type == "cuda" and load.cuda_graphs:
+                self.static = self.static_decode(record=True)
         if self.device.type == "cpu":
             pack(self.model)
 
@@ -68,9 +72,17 @@ class Runner:
         for the tokens at the indexes `keep`, None meaning all.
         """
         assert self.kv is not None
+        if self.static is not None and keep is None and not adapters:
+            logits = self.static.forward(tokens, positions, places)
+            if logits is not None:
+                return logits
         inputs = torch.tensor([tokens, positions, places], device=self.device)
-        Pass.current = Pass(self.kv, self._reach, inputs[2], parts)
         Pass.adapters = [(name, torch.tensor(which, device=self.device)) for name, which in adapters.items()]
+        return self._pass(inputs, parts, 0 if keep is None else torch.tensor(keep, device=self.device))
+
+    def _pass(self, inputs: torch.Tensor, parts: Sequence[Part], keep: int | torch.Tensor = 0) -> torch.Tensor:
+        assert self.kv is not None
+        Pass.current = Pass(self.kv, self._reach, inputs[2], parts)
         try:
             logits: torch.Tensor = self.model(
                 input_ids=inputs[:1],
@@ -78,7 +90,7 @@ class Runner:
                 # A mask of four dimensions is taken as it is; `attend` looks at its parts instead.
                 attention_mask=self._no_mask,
                 use_cache=False,
-                logits_to_keep=0 if keep is None else torch.tensor(keep, device=self.device),
+                logits_to_keep=keep,
             ).logits
         finally:
             Pass.current, Pass.adapters = None, []
@@ -88,6 +100,11 @@ class Runner:
     def embed(self, inputs: list[list[int]], boundaries: list[int] | None = None) -> torch.Tensor:
         """One vector per input [inputs, size], float32, or the score of a pair [inputs, 1]."""
         return vectors.of(self.model, inputs, boundaries, self._recipe)
+
+    def static_decode(self, *, record: bool) -> StaticDecode:
+        """Decode passes of fixed shapes, to be used instead of `forward`'s own."""
+        assert self.kv is not None
+        return StaticDecode(lambda inputs, part: self._pass(inputs, [part]), self.kv, self.device, record=record)
 
     def _plan_memory(self, load: Load, context: int) -> None:
         shapes = self._kv_shapes(load.path)

@@ -53,8 +53,9 @@ def next_tokens(logits: torch.Tensor, samplers: list[Sampler]) -> list[int | Non
             temperature = _column([one.temperature for one in settings], logits)
             # With the best at 0 no temperature overflows.
             chosen[rows] = draw((logits[rows] - best[rows, None]) / temperature, settings, uniform)
-    sound = torch.isfinite(best).tolist()
-    return [token if ok else None for token, ok in zip(chosen.tolist(), sound, strict=True)]
+    # One transfer for both: on a GPU each waits for the device.
+    tokens: list[int] = torch.where(torch.isfinite(best), chosen, -1).tolist()
+    return [None if token < 0 else token for token in tokens]
 
 
 def logprobs_of(logits: torch.Tensor, tokens: list[int | None], samplers: list[Sampler]) -> dict[int, Logprobs]:

@@ -84,6 +84,7 @@ class ModelService:
             context_length=config.context_length or (None if checkpoint.chats else checkpoint.longest_input),
             kv_memory_mb=config.kv_memory_mb,
             threads=threads,
+            cuda_graphs=config.cuda_graphs,
             quantization=config.quantization,
             adapters={adapter.name: str(adapter.path.resolve()) for adapter in config.adapters},
         )

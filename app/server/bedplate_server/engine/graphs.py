@@ -1,0 +1,107 @@
+"""Decode passes of fixed shapes, recorded once as CUDA graphs: replaying one costs a launch instead of hundreds.
+
+A graph is bound to addresses and shapes, so rows and lengths are rounded up to powers of two and the keys and values
+gathered by index. Where nothing can be recorded (a CPU, a model that asks the host something) the pass is an ordinary one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+import torch
+
+from .attention import Options, Reach
+from .kv import KVLayer, KVMemory
+
+log = structlog.get_logger(__name__)
+
+_SHORTEST = 256
+# Over this many keys gathered in a pass their copying costs more than the launches saved.
+_MOST_KEYS = 2**17
+
+
+class Gathered:
+    """The newest tokens of all rows, [rows] each: where their sequences' states start, and their positions."""
+
+    def __init__(self, starts: torch.Tensor, positions: torch.Tensor, end: int, memory: KVMemory) -> None:
+        self.start, self.stop = 0, len(starts)
+        self._positions = positions[:, None]
+        self._keys = torch.arange(end, device=starts.device)
+        # What lies behind a sequence's end is hidden by the mask, and need not be its own.
+        self._index = (starts[:, None] + self._keys).clamp_(max=memory.tokens).flatten()
+
+    def attend(self, layer: KVLayer, reach: Reach, query: torch.Tensor, options: Options) -> torch.Tensor:
+        heads, rows, size = query.shape
+        keys, values = (
+            states.index_select(1, self._index).view(states.shape[0], rows, -1, states.shape[2]).transpose(0, 1)
+            for states in (layer.keys, layer.values)
+        )
+        hidden = (self._keys > self._positions) | (self._keys < reach.first(self._positions))
+        mask = torch.zeros(hidden.shape, dtype=query.dtype, device=query.device).masked_fill_(hidden, -torch.inf)
+        grouped = query.transpose(0, 1).reshape(rows, keys.shape[1], heads // keys.shape[1], size)
+        return options.attention(grouped, keys, values, mask[:, None, None]).reshape(rows, heads, -1)
+
+
+# Logits [rows, vocabulary] of a pass over tokens, positions, places [3, rows] with one part.
+DecodePass = Callable[[torch.Tensor, Gathered], torch.Tensor]
+
+
+class StaticDecode:
+    """Decode passes by rounded shape. `record` is false where there is no CUDA: then they run as they are."""
+
+    def __init__(self, run: DecodePass, memory: KVMemory, device: torch.device, *, record: bool) -> None:
+        self._run, self._memory, self._device, self._record = run, memory, device, record
+        self._recorded: dict[tuple[int, int], tuple[torch.Tensor, Callable[[], torch.Tensor]]] = {}
+        self._works = True
+
+    def forward(self, tokens: list[int], positions: list[int], places: list[int]) -> torch.Tensor | None:
+        """Logits [rows, vocabulary]; None if this pass has to be an ordinary one."""
+        rows = 1 << (len(tokens) - 1).bit_length()
+        end = max(_SHORTEST, 1 << max(positions).bit_length())
+        if not self._works or rows * end > _MOST_KEYS:
+            return None
+        # Rows without a sequence read one token at the place that belongs to nobody.
+        spare = [0] * (rows - len(tokens))
+        nowhere = [self._memory.tokens] * len(spare)
+        inputs = torch.tensor([tokens + spare, positions + spare, places + nowhere])
+        try:
+            if (rows, end) not in self._recorded:
+                self._recorded[rows, end] = self._prepared(inputs, end)
+            held, replay = self._recorded[rows, end]
+            held.copy_(inputs, non_blocking=True)
+            return replay()[: len(tokens)]
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if not self._record:
+                raise
+            log.warning("no CUDA graphs for this model", error=str(error)[:300])
+            self._works = False
+            return None
+
+    def _prepared(self, inputs: torch.Tensor, end: int) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
+        """Input buffers, and what gives their logits."""
+        held = inputs.to(self._device)
+
+        def decode() -> torch.Tensor:
+            return self._run(held, Gathered(held[2] - held[1], held[1], end, self._memory))
+
+        if not self._record:
+            return held, decode
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            # Libraries allocate and choose their kernels on first use, which must not be recorded.
+            for _ in range(2):
+                decode()
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = decode()
+
+        def replay() -> torch.Tensor:
+            graph.replay()
+            return logits
+
+        return held, replay
