@@ -27,6 +27,14 @@ def test_a_gpu_in_use_is_not_touched(server: Server) -> None:
     assert after.same_driver(before) and after.boot_id == before.boot_id
 
 
+def test_check_mode_says_what_would_change_and_changes_nothing(server: Server) -> None:
+    before = server.state()
+    outcome = server.upgrade(check=True, **WANTED)
+    assert outcome.ok, explain(outcome)
+    assert OTHER in outcome.log.read_text()
+    assert server.state() == before
+
+
 def test_no_reboot_without_consent(server: Server) -> None:
     before = server.state()
     outcome = server.upgrade(nvidia_driver_reboot=False, **WANTED)
