@@ -78,7 +78,7 @@ class Runner:
                 return logits
         inputs = torch.tensor([tokens, positions, places], device=self.device)
         Pass.adapters = [(name, torch.tensor(which, device=self.device)) for name, which in adapters.items()]
-        return self._pass(inputs, parts, 0 if keep is None else torch.tensor(keep, device=self.device))
+        return self._pass(inputs, parts, 0 if keep is None else torch.tensor(keep, dtype=torch.long, device=self.device))
 
     def _pass(self, inputs: torch.Tensor, parts: Sequence[Part], keep: int | torch.Tensor = 0) -> torch.Tensor:
         assert self.kv is not None
