@@ -46,7 +46,7 @@ class Streams:
     def __init__(self, server: ServerProcess, count: int) -> None:
         self._pool = ThreadPoolExecutor(count)
         self._heard = [0] * count
-        self._futures = [self._pool.submit(self._read, server, number) for number in range(count)]
+        self.futures = [self._pool.submit(self._read, server, number) for number in range(count)]
         wait_for(lambda: min(self._heard) > 0, 20)
 
     def _read(self, server: ServerProcess, number: int) -> bytes:
@@ -59,7 +59,7 @@ class Streams:
         return body
 
     def bodies(self) -> list[bytes]:
-        return [future.result(60) for future in self._futures]
+        return [future.result(60) for future in self.futures]
 
 
 def last_error(body: bytes) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 
 from ops.service import Service, trust
 
-CLOSED = ["/docs", "/openapi.json", "/metrics", "/v1/completions", "/v1/load", "/v1", "/health", "/.manifest.json"]
+CLOSED = ["/docs", "/openapi.json", "/v1/load", "/v1", "/health", "/.manifest.json"]
 
 
 def connect(service: Service) -> http.client.HTTPSConnection:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.request
 from typing import Any
 
 import pytest
 
-from ops.service import Service, ServiceError
+from ops.service import Service, ServiceError, trust
 
 UNIT = "bedplate-inference.service"
 # systemd's own measure, from 0 (closed) to 10 (open). Debian's nginx has 9.6.
@@ -34,6 +35,17 @@ def test_socket_and_service_run_now_and_after_a_reboot(host: Any, unit: str) -> 
 
 def test_ready_means_that_a_token_was_generated(service: Service) -> None:
     assert service.request("/health/ready") == {"status": "ready"}
+
+
+def test_metrics_are_for_those_who_have_a_key(service: Service) -> None:
+    refused = Service(service.base_url, service.certificate, "bp-00000000-" + "0" * 64)
+    with pytest.raises(ServiceError, match="401"):
+        refused.request("/metrics")
+    bearer = {"Authorization": f"Bearer {service.key}"}
+    asked = urllib.request.Request(f"{service.base_url}/metrics", headers=bearer)
+    with urllib.request.urlopen(asked, timeout=60, context=trust(service.certificate)) as answer:
+        text = answer.read().decode()
+    assert "vllm:generation_tokens_total{" in text
 
 
 def test_it_serves_the_models_of_the_receipt(service: Service, receipt: dict[str, Any]) -> None:
