@@ -21,8 +21,15 @@ GREEDY = Sampling()
 
 
 def load(path: Path, **settings: Any) -> Runner:
-    sizes = {"max_batch": 4, "context_length": None, "kv_memory_mb": None, **settings}
-    return Runner(Load("m", str(path), True, "auto", "cpu", **sizes, threads=1))
+    usual = {
+        "dtype": "auto",
+        "device": "cpu",
+        "max_batch": 4,
+        "context_length": None,
+        "kv_memory_mb": None,
+        "threads": 1,
+    }
+    return Runner(Load("m", str(path), generates=True, **{**usual, **settings}))
 
 
 @pytest.fixture(scope="module")
