@@ -169,14 +169,17 @@ class AptDriver:
 
     def _target(self, version: str | None) -> tuple[str, list[str]]:
         """The version to install and the headers still missing. Raises Refused BP122, BP128, BP164."""
-        origin = AptOrigin(self.apt, self.wanted)
+        branch, exact = int(self.wanted["branch"]), version or self.wanted["version"]
+        origin = AptOrigin(self.apt, self.wanted, bool(self._kept_set(exact)))
         headers = [name for name in [*self.set["headers"], *self._followers()] if name not in self.installed]
         offered = origin.provide([*self.set["first"], *self._names()], headers, refresh=version is None)
         driver = {name: offered[name] for name in self.set["versioned"]}
         if version:
             # What is installed already need not be offered any more.
             driver = {name: [*driver[name], self.installed.get(name, "")] for name in driver}
-        branch, exact = int(self.wanted["branch"]), version or self.wanted["version"]
+        for name, text in self._kept_set(exact).items():
+            # The repositories may have given up what was installed here once.
+            driver[name] = [*driver[name], text]
         target: str | None = choose_version(driver, branch, exact, self.wanted["at_least"])
         if not target:
             raise Refused(origin.no_version(driver))
@@ -185,12 +188,22 @@ class AptDriver:
             self.apt.install(f"installed {', '.join(first)}", first)
         return target, headers
 
+    def _kept_set(self, version: str | None) -> dict[str, str]:
+        """The versioned packages as they were kept when this version was installed here; empty if they were not."""
+        have = kept(folder_of(self.root, version, self.wanted["flavour"])) if version else {}
+        names = self.set["versioned"]
+        return {name: have[name] for name in names} if set(names) <= set(have) else {}
+
     def _simulated(self, target: str, headers: list[str]) -> Transaction:
         """What apt would do under the pin, with everything of another driver gone. Raises Refused BP161, BP162."""
         names, there = self._names(), self.apt.present()
+        offered = self.apt.offered(self.set["versioned"])
+        if not all(any(upstream(text) == target for text in texts) for texts in offered.values()):
+            folder = folder_of(self.root, target, self.wanted["flavour"])
+            names = verified_files(folder) if self._kept_set(target) else names
         rivals = [f"{name}-" for name in self.set["rivals"] if name in there]
         touched = self.apt.simulate("install", *names, *headers, *rivals)
-        stale = [name for name in to_replace(there, touched, target) if name not in names]
+        stale = [name for name in to_replace(there, touched, target) if name not in self._names()]
         offered = self.apt.offered(stale)
         # What nothing of the new driver asks for goes, unless the new driver has it too.
         stays = [name for name in stale if any(upstream(text) == target for text in offered[name])]
@@ -199,7 +212,7 @@ class AptDriver:
         self._refuse_surprises(touched, target)
         after: dict[str, str | None] = {**there, **touched}
         whole = {name: text for name, text in after.items() if text is not None and is_driver_package(name)}
-        return Transaction(target, names, headers, touched, whole)
+        return Transaction(target, self._names(), headers, touched, whole)
 
     def _keep(self, transaction: Transaction) -> Path:
         """Copies of the whole driver as it will be, to install from now and to come back to later."""
@@ -256,7 +269,11 @@ class AptDriver:
         version = version or next((upstream(there[name]) for name in self.apt.broken() if "dkms" in name), None)
         if version is None:
             return
-        reason = self.modules.reason(version) or said.partition("found ")[2].partition(", wanted")[0] or "nothing of it in `dkms status`"
+        reason = (
+            self.modules.reason(version)
+            or said.partition("found ")[2].partition(", wanted")[0]
+            or "nothing of it in `dkms status`"
+        )
         fresh = sorted(name for name in there if name not in had and is_driver_package(name))
         left = "what was installed is left as it is"
         if not any("dkms" in name for name in had if is_driver_package(name)):

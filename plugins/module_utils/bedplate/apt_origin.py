@@ -29,10 +29,12 @@ KEYRING = "/usr/share/keyrings/bedplate-nvidia.gpg"
 
 
 class AptOrigin:
-    """Makes wanted packages available. wanted: parameters branch, version, components, origins, repository."""
+    """Makes wanted packages available. wanted: parameters branch, version, components, origins, repository. kept: the host
+    has copies of the wanted driver, so nothing of it need be offered.
+    """
 
-    def __init__(self, apt: Apt, wanted: Mapping[str, Any]) -> None:
-        self.apt, self.wanted = apt, wanted
+    def __init__(self, apt: Apt, wanted: Mapping[str, Any], kept: bool) -> None:
+        self.apt, self.wanted, self.kept = apt, wanted, kept
         self.unread = ""
 
     def provide(self, names: Sequence[str], headers: Sequence[str], refresh: bool) -> dict[str, list[str]]:
@@ -47,7 +49,7 @@ class AptOrigin:
         if refresh or self._lacking(offered, names, headers):
             self.unread = self.apt.update()
             offered = self.apt.offered(everything)
-        if self._lacking(offered, names, []) and self._add_components():
+        if not self.kept and self._lacking(offered, names, []) and self._add_components():
             self.unread = self.apt.update()
             offered = self.apt.offered(everything)
         if without := [name for name in headers if not offered[name]]:
