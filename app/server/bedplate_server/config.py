@@ -92,6 +92,7 @@ class Config(_Section):
     listen: Listen = Listen(host="127.0.0.1", port=8000)
     models: Annotated[list[ModelConfig], Field(min_length=1)]
     keys_file: Path | None = None
+    traces_endpoint: Annotated[str, Field(pattern=r"^https?://[^/\s]+(/\S*)?$")] | None = None
     limits: Limits = Limits()
     threads: Annotated[int, Field(ge=1)] | None = None
 

@@ -23,6 +23,7 @@ from .routes import chat, completions, embeddings, health, models, rerank, token
 from .routes import metrics as metrics_route
 from .sdnotify import notify
 from .service import ModelService
+from .traces import Traces
 from .watch import watch
 
 log = structlog.get_logger(__name__)
@@ -48,7 +49,8 @@ class Service:
         self._config = config
         self._services = services.values()
         self._app = _application(Registry(config, services, metrics), self._lifespan)
-        self.gate = Gate(self._app, keys, config.limits, metrics)
+        self._traces = Traces(config.traces_endpoint) if config.traces_endpoint else None
+        self.gate = Gate(self._app, keys, config.limits, metrics, self._traces)
 
     def drain(self) -> None:
         """Stop being ready; what runs gets `drain_seconds`, then a final error. Called on the event loop."""
@@ -72,11 +74,15 @@ class Service:
             asyncio.create_task(self._announce()),
             asyncio.create_task(watch(self._services, self._config.limits)),
         ]
+        if self._traces is not None:
+            tasks.append(asyncio.create_task(self._traces.run()))
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
+            if self._traces is not None:
+                await self._traces.flush()
             await asyncio.gather(*(service.stop() for service in self._services))
 
     async def _announce(self) -> None:

@@ -16,19 +16,24 @@ from ..errors import ApiError, internal_error
 from .keys import ApiKey, KeyRing
 from .limits import KeyLimits
 from .metrics import Metrics
+from .traces import Traces
 
 log = structlog.get_logger(__name__)
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _OPEN_PATHS = ("/health/live", "/health/ready")
+_UNTRACED_PATHS = (*_OPEN_PATHS, "/metrics")
 
 
 class Gate:
     """The outermost ASGI application. Everything below may raise ApiError before its response has started."""
 
-    def __init__(self, app: ASGIApp, keys: KeyRing | None, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: KeyRing | None, limits: Limits, metrics: Metrics, traces: Traces | None
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._traces = traces
         self._keys = keys
         self._key_limits = KeyLimits(limits)
         self._max_body = limits.max_body_bytes
@@ -42,11 +47,14 @@ class Gate:
         # Routes add what they learn to the request's log line here.
         record = scope["log"] = {"method": scope["method"], "path": scope["path"], "status": None}
         structlog.contextvars.bind_contextvars(request_id=request_id.decode())
+        span = self._traces.begin(headers) if self._traces and scope["path"] not in _UNTRACED_PATHS else None
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record["status"] = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            elif span and not span.first:
+                span.first = time.time_ns()
             await send(message)
 
         try:
@@ -68,6 +76,8 @@ class Gate:
             path, status = getattr(scope.get("route"), "path", "none"), f"{(record['status'] or 499) // 100}xx"
             method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
             self._metrics.http.labels(path, method, status).inc()
+            if span and self._traces:
+                self._traces.end(span, path, record, request_id.decode())
             # Probes come every few seconds and say nothing new.
             level = logging.DEBUG if scope["path"] in _OPEN_PATHS else logging.INFO
             log.log(level, "request", **record, seconds=round(time.monotonic() - started, 4))
