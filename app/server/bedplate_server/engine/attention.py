@@ -141,9 +141,29 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """What Transformers' attention modules call."""
     current = Pass.current
-    if current is None:
+    if current is None and softcap is None and s_aux is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+    if current is None:
+        return _padded(query, key, value, attention_mask, Options(scaling, softcap, s_aux)), None
     return current.attend(module.layer_idx, query, key, value, Options(scaling, softcap, s_aux)), None  # type: ignore[arg-type]
+
+
+def _padded(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, options: Options
+) -> torch.Tensor:
+    """Attention of a padded batch by `options`; `mask` [rows, 1, queries, keys] says what is seen, none means causal."""
+    rows, heads, queries, size = query.shape
+    groups = heads // key.shape[1]
+    if mask is None:
+        mask = torch.ones(queries, key.shape[2], dtype=torch.bool, device=query.device)[None, None]
+        mask = mask.tril(key.shape[2] - queries)
+    if mask.dtype == torch.bool:
+        # Not infinite: padding behind a sliding window sees nothing at all, and must still be a number.
+        hidden = torch.finfo(query.dtype).min
+        mask = torch.zeros(mask.shape, dtype=query.dtype, device=query.device).masked_fill_(~mask, hidden)
+    grouped = query.reshape(rows, key.shape[1], groups * queries, size)
+    result = options.attention(grouped, key, value, mask.repeat(1, 1, groups, 1))
+    return result.view(rows, heads, queries, -1).transpose(1, 2)
 
 
 AttentionInterface.register(IMPLEMENTATION, attend)

@@ -11,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..errors import Refusal
 from ..protocol import Load
+from .attention import IMPLEMENTATION
 
 
 def loaded(load: Load, device: torch.device) -> Any:
@@ -28,13 +29,17 @@ def loaded(load: Load, device: torch.device) -> Any:
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
-            attn_implementation="sdpa",
+            attn_implementation=IMPLEMENTATION if load.generates else "sdpa",
             **quantized,
         )
         return (model if quantized else model.to(device)).eval().requires_grad_(False)
     except torch.OutOfMemoryError as error:
         raise Refusal("BP659", f"{load.path}: {error}", "free GPU memory or serve a smaller model.") from None
     except Exception as error:
+        if isinstance(error, KeyError) and IMPLEMENTATION in error.args:
+            raise Refusal(
+                "BP657", f"{load.path}: the engine cannot batch its attention.", "choose a plain attention model."
+            ) from None
         # Whatever it is, and each library raises its own, the model does not load.
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         raise Refusal("BP658", f"{load.path}: cannot be loaded: {reason}.", "check the model's files.") from error

@@ -11,7 +11,7 @@ from ..errors import Refusal
 from ..protocol import Load, Ready
 from . import loading, memory, vectors
 from .adapters import attach
-from .attention import IMPLEMENTATION, SERVED_LAYER_TYPES, Part, Pass, Probe, reaches
+from .attention import SERVED_LAYER_TYPES, Part, Pass, Probe, reaches
 from .graphs import StaticDecode
 from .kv import KVMemory, KVShape
 from .packing import pack
@@ -78,7 +78,9 @@ class Runner:
                 return logits
         inputs = torch.tensor([tokens, positions, places], device=self.device)
         Pass.adapters = [(name, torch.tensor(which, device=self.device)) for name, which in adapters.items()]
-        return self._pass(inputs, parts, 0 if keep is None else torch.tensor(keep, dtype=torch.long, device=self.device))
+        return self._pass(
+            inputs, parts, 0 if keep is None else torch.tensor(keep, dtype=torch.long, device=self.device)
+        )
 
     def _pass(self, inputs: torch.Tensor, parts: Sequence[Part], keep: int | torch.Tensor = 0) -> torch.Tensor:
         assert self.kv is not None
@@ -137,7 +139,6 @@ class Runner:
             token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
             Pass.current = probe
             try:
-                self.model.set_attn_implementation(IMPLEMENTATION)
                 self.model(input_ids=token, position_ids=token, attention_mask=self._no_mask, use_cache=False)
             except (AttributeError, TypeError, ValueError):
                 # Its attention is not of the kind that can be replaced; the probe has seen no layer.
