@@ -76,6 +76,12 @@ def stages(service: Path) -> list[Stage]:
             lambda: pytest_command("tests/conformance", python=str(service)),
             slow=True,
         ),
+        Stage(
+            "soak",
+            "ten thousand requests leave the service's memory as it was",
+            lambda: pytest_command("tests/app/test_soak.py", "--soak-requests=10000", python=str(service)),
+            slow=True,
+        ),
         Stage("faults", "interrupted runs end like clean ones", lambda: pytest_command("tests/faults"), slow=True),
     ]
 

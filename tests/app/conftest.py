@@ -28,6 +28,15 @@ TUTOR = ROOT / "app" / "models" / "tutor"
 StartServer = Callable[..., ServerProcess]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak-requests", type=int, default=1200, help="how many requests test_soak.py asks")
+
+
+@pytest.fixture
+def soak_requests(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--soak-requests"))
+
+
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Model directories by name: one per shape, `encoder` for embeddings, `endless` that never stops by itself."""
