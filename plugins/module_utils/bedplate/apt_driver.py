@@ -160,6 +160,9 @@ class AptDriver:
         return target
 
     def _repair(self) -> None:
+        # What was cut off is built only now, so the last boot cannot have loaded it.
+        if any(is_driver_package(name) for name in self.apt.broken()):
+            SINCE_BOOT.touch()
         try:
             if self.apt.repair():
                 self.installed = self.apt.installed()
