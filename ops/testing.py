@@ -66,6 +66,11 @@ def stages(service: Path) -> list[Stage]:
         ),
         Stage("page", "the page is built and chats in a real browser", page_command),
         Stage(
+            "reprovision",
+            "the driver of that server changes: followed under load, rolled back, taken back",
+            lambda: pytest_command("tests/reprovision"),
+        ),
+        Stage(
             "driver",
             "a driver on a live server: installed, held, changed, brought back",
             lambda: pytest_command("tests/driver"),
