@@ -140,7 +140,7 @@ def test_a_crash_between_two_layers_starts_what_ran(
     assert outcome.ok, explain(outcome)
     # The link leads to the environment that the next layer would use; the service was not restarted.
     assert server.on("readlink /opt/bedplate/envs/inference") == environments["580"]
-    server.on("systemctl kill -s KILL bedplate-inference.service")
+    server.on("kill -KILL $(systemctl show --value -p MainPID bedplate-inference.service)")
     # The question waits in the socket until systemd has started the service again.
     assert service.chat("What is Bedplate?")[0] == "tutor"
     assert server.environment == environments["535"]
