@@ -55,11 +55,15 @@ def _problem(found: Decision, want: Mapping[str, Any]) -> str:
 def stack_wish(
     environments: Sequence[Mapping[str, Any]], name: str, torch: str, variant: str, locks: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """conda_environments | stack_wish('inference', version, variant, locks) -> the wish: also the libraries that environment pins."""
+    """conda_environments | stack_wish('inference', version, variant, locks) -> the wish, with the libraries the environment must run.
+
+    Those are the ones of its proof. Others it pins may lie idle: bitsandbytes, where no model is quantized, needs no GPU of its own.
+    """
     environment = _environment(environments, name)
     texts = [Path(path) for path in environment.get("locks", []) if not Path(path).name.startswith("torch-")]
     pinned = pinned_versions("\n".join(path.read_text(encoding="utf-8") for path in texts if path.is_file()))
-    libraries = decision.libraries(pinned, load_tables().libraries)
+    needed = {name: version for name, version in pinned.items() if name in environment.get("proof", [])}
+    libraries = decision.libraries(needed, load_tables().libraries)
     return {"torch": torch, "variant": variant, "libs": libraries, "stacks": list(locks)}
 
 

@@ -15,7 +15,14 @@ from ops.paths import LOCKS, ROOT
 HOSTS = Path(__file__).resolve().parents[1] / "fixtures" / "hosts"
 SYSTEM = {"distribution": "Debian", "distribution_version": "12.15", "architecture": "x86_64"}
 SERVICE_LOCK = ROOT / "app" / "server" / "requirements" / "inference.txt"
-ENVIRONMENTS = [{"name": "inference", "python": "3.11", "locks": [str(SERVICE_LOCK), "/nowhere/torch-undecided.txt"]}]
+ENVIRONMENTS = [
+    {
+        "name": "inference",
+        "python": "3.11",
+        "locks": [str(SERVICE_LOCK), "/nowhere/torch-undecided.txt"],
+        "proof": ["torch", "transformers", "fastapi"],
+    }
+]
 
 
 def probe(tree: str) -> dict[str, Any]:
@@ -127,7 +134,7 @@ def test_the_revision_of_the_compat_package_is_no_part_of_its_version() -> None:
     assert facts["cuda_compat"] == "cuda-compat-13-0 580.95.05"
 
 
-def test_the_wish_has_the_libraries_the_service_pins() -> None:
+def test_the_wish_has_the_pinned_libraries_the_service_must_run() -> None:
     want = filters("stack_wish")(ENVIRONMENTS, "inference", "auto", "auto", [])
     assert list(want["libs"]) == ["transformers"]
     assert filters("environment_python")(ENVIRONMENTS, "inference") == "3.11"
