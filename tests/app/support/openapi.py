@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -29,7 +30,10 @@ def requests_without_server_error(address: str, model: str, phases: str, example
     command += [word for path in PATHS for word in ("--include-path", path)]
     hooks = {"SCHEMATHESIS_HOOKS": "tests.app.support.schemathesis_hooks", "BEDPLATE_MODEL": model}
     environment = {**os.environ, **hooks, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800, check=False)
+    with tempfile.TemporaryDirectory() as folder:  # it keeps its findings where it runs
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1800, check=False
+        )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     made = re.search(r"(\d+) generated", done.stdout)
     assert made is not None, done.stdout[-2000:]
