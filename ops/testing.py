@@ -88,6 +88,12 @@ def stages(service: Path) -> list[Stage]:
             slow=True,
         ),
         Stage("faults", "interrupted runs end like clean ones", lambda: pytest_command("tests/faults"), slow=True),
+        Stage(
+            "driver_real",
+            "Debian's own drivers, built by DKMS on live servers",
+            lambda: pytest_command("tests/driver_real"),
+            slow=True,
+        ),
     ]
 
 
