@@ -89,6 +89,12 @@ def stages(service: Path) -> list[Stage]:
         ),
         Stage("faults", "interrupted runs end like clean ones", lambda: pytest_command("tests/faults"), slow=True),
         Stage(
+            "driver_service",
+            "the driver of a serving server changes: it answers on the new one, or on the old one",
+            lambda: pytest_command("tests/driver_service"),
+            slow=True,
+        ),
+        Stage(
             "driver_real",
             "Debian's own drivers, built by DKMS on live servers",
             lambda: pytest_command("tests/driver_real"),
