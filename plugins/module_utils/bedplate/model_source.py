@@ -21,7 +21,9 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 SERVICE_KEYS = (
     "task",
     "dtype",
+    "quantization",
     "device",
+    "cuda_graphs",
     "max_batch",
     "context_length",
     "kv_memory_mb",
