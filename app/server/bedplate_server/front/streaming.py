@@ -7,16 +7,16 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 
 from ..errors import ApiError, internal_error
-from .frames import DONE, KEEPALIVE, error_frame
+from .frames import DONE, KEEPALIVE, ChatFrames, CompletionFrames, error_frame
 from .generation import Generation, Piece
 
 log = structlog.get_logger(__name__)
 
 
 async def events(
-    generation: Generation, render: Callable[[Piece], bytes], end: Callable[[], bytes], silence: float
+    generation: Generation, render: Callable[[Piece], bytes], frames: ChatFrames | CompletionFrames, silence: float
 ) -> AsyncIterator[bytes]:
-    """`render` of each piece, then `end`; several pieces that came together go out as one write.
+    """`render` of each piece, then the usage if asked for; several pieces that came together go out as one write.
 
     A comment goes out after `silence` seconds without a token, so that no proxy cuts the connection.
     """
@@ -26,7 +26,7 @@ async def events(
             out = b"".join(map(render, pieces)) if pieces else KEEPALIVE
             if out:
                 yield out
-        yield end() + DONE
+        yield frames.usage(generation.usage) + DONE
     except ApiError as error:
         yield error_frame(error) + DONE
     except Exception:

@@ -43,8 +43,7 @@ async def create_chat_completion(request: Request) -> Response:
         )
         stream = _Stream(frames, generation, readers)
         silence = registry.config.limits.keepalive_seconds
-        end = lambda: frames.usage(generation.usage)  # noqa: E731
-        return EventStream(generation, events(generation, stream.render, end, silence))
+        return EventStream(generation, events(generation, stream.render, frames, silence))
     choices = await while_connected(request, whole(generation))
     request.scope["log"]["tokens"] = generation.usage
     shown = [_choice(generation, choice, readers[choice.index], logprobs=body.logprobs) for choice in choices]

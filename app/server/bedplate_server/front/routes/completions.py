@@ -41,9 +41,8 @@ async def create_completion(request: Request) -> Response:
             so_far=(lambda: generation.usage) if options is not None and options.continuous_usage_stats else None,
         )
         stream = _Stream(frames, generation, prompts, body)
-        end = lambda: frames.usage(generation.usage)  # noqa: E731
         silence = registry.config.limits.keepalive_seconds
-        return EventStream(generation, events(generation, stream.render, end, silence))
+        return EventStream(generation, events(generation, stream.render, frames, silence))
     answers = await while_connected(request, whole(generation))
     request.scope["log"]["tokens"] = generation.usage
     choices: list[dict[str, Any]] = []
