@@ -9,26 +9,21 @@ from torch import nn
 
 # The number of rows the layout is chosen for; measured best over 1 to 512 (bench/results).
 _ROWS = 16
-# A single row times a weight below this size is faster from the plain layout; the plain weight is then kept, too.
-_SMALL_WEIGHT = 2**19
 # A weight that the embedding shares would be there twice: up to this size that is worth it.
 _SHARED_BYTES = 2**28
 
 
 class PackedLinear(nn.Module):
-    """A linear layer with its weight in oneDNN's layout. The plain weight is only kept where something else uses it."""
+    """A linear layer with its weight in oneDNN's layout; the plain one is kept only where an embedding has it anyway."""
 
     def __init__(self, linear: nn.Linear, *, shared: bool) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().contiguous(), _ROWS)
         self.bias = linear.bias
-        keep = shared or linear.weight.numel() <= _SMALL_WEIGHT
-        self.weight = linear.weight if keep else None
+        self.weight = linear.weight if shared else None
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        if self.weight is not None and inputs.numel() == self.in_features:
-            return nn.functional.linear(inputs, self.weight, self.bias)
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self._packed, self.bias, "none", [], "")
         return result
 
