@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any
 
 import httpx2
 import openai
+import orjson
 import pytest
 
-from tests.app.support.server import ServerProcess
+from tests.app.support.server import ServerProcess, wait_for
 from tests.app.test_keys import KEY, OTHER, entry, write
 
 CHAT = "/v1/chat/completions"
@@ -61,14 +61,19 @@ def occupy(server: ServerProcess, count: int) -> list[Any]:
     return streams
 
 
-def wait_until_free(server: ServerProcess) -> float:
-    """Seconds until a one-token request is answered."""
-    started = time.monotonic()
+def wait_until_free(server: ServerProcess) -> None:
+    """Until a one-token request is answered."""
     with server.http(headers=authorised()) as http:
-        while http.post(CHAT, json=SHORT).status_code == 429:
-            assert time.monotonic() - started < 20
-            time.sleep(0.05)
-    return time.monotonic() - started
+        wait_for(lambda: http.post(CHAT, json=SHORT).status_code == 200)
+
+
+def wait_until(server: ServerProcess, state: str, count: int) -> None:
+    """Until so many requests of `endless` are "running" or "waiting"."""
+    wait_for(lambda: server.metric(f"vllm:num_requests_{state}", headers=authorised()) == count)
+
+
+def generated(server: ServerProcess) -> float:
+    return server.metric("vllm:generation_tokens_total", headers=authorised())
 
 
 def test_every_path_but_health_needs_a_key(small: ServerProcess) -> None:
@@ -137,7 +142,7 @@ def test_a_full_queue_answers_429_and_when_to_come_back(small: ServerProcess) ->
         assert http.get("/health/ready").status_code == 200
     for stream in streams:
         stream.close()
-    assert wait_until_free(small) < 5
+    wait_until_free(small)
 
 
 def test_a_key_has_limits_of_its_own_and_holds_up_no_other(small: ServerProcess, keys_file: Path) -> None:
@@ -150,41 +155,50 @@ def test_a_key_has_limits_of_its_own_and_holds_up_no_other(small: ServerProcess,
         assert "limit" in second.json()["error"]["message"]
         assert http.get("/v1/models").status_code == 200
         stream.close()
-        assert wait_until_free(small) < 5
-        answers = [http.post(CHAT, json=SHORT) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [200, 200, 429]
-    assert 1 <= int(answers[2].headers["retry-after"]) <= 20
+        wait_until_free(small)
+        # One begins every 20 s, so that a busy machine may get a fourth.
+        answers = [http.post(CHAT, json=SHORT)]
+        while answers[-1].status_code == 200 and len(answers) < 10:
+            answers.append(http.post(CHAT, json=SHORT))
+    assert [answer.status_code for answer in answers[:2]] == [200, 200]
+    assert answers[-1].status_code == 429
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 20
     write(keys_file, entry(KEY))
 
 
 def test_silence_is_filled_with_comments(small: ServerProcess) -> None:
     first, waiting = occupy(small, 2)
-    deadline = time.monotonic() + 10
     heard = b""
     for part in waiting.iter_raw():
         heard += part
-        if heard.count(b": keep-alive\n\n") >= 3 or time.monotonic() > deadline:
+        if heard.count(b": keep-alive\n\n") >= 3 or b"data: " in heard:
             break
     assert heard.startswith(b": keep-alive\n\n: keep-alive\n\n: keep-alive")
     first.close()
     waiting.close()
-    assert wait_until_free(small) < 5
+    wait_until_free(small)
 
 
-def test_a_stream_the_client_leaves_ends_within_a_second(small: ServerProcess) -> None:
+def test_a_stream_the_client_leaves_ends(small: ServerProcess) -> None:
+    before = generated(small)
     (stream,) = occupy(small, 1)
-    next(stream.iter_raw())
+    reading = stream.iter_raw()
+    next(reading)
+    wait_until(small, "running", 1)
     stream.close()
-    assert wait_until_free(small) < 2
+    wait_until(small, "running", 0)
+    assert generated(small) < before + ENDLESS["max_tokens"], "it ended by itself"
 
 
-def test_a_plain_request_the_client_leaves_ends_within_a_second(small: ServerProcess) -> None:
+def test_a_plain_request_the_client_leaves_ends(small: ServerProcess) -> None:
+    before = generated(small)
     body = httpx2.Client().build_request("POST", "http://x" + CHAT, json=ENDLESS)
     with socket.create_connection(("127.0.0.1", small.settings["listen"]["port"])) as client:
         head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nauthorization: Bearer {KEY}\r\n"
         client.sendall(f"{head}content-length: {len(body.content)}\r\n\r\n".encode() + body.content)
-        time.sleep(0.5)
-    assert wait_until_free(small) < 2
+        wait_until(small, "running", 1)
+    wait_until(small, "running", 0)
+    assert generated(small) < before + ENDLESS["max_tokens"], "it ended by itself"
     assert 499 in {line["status"] for line in small.events("request")}
 
 
@@ -192,28 +206,29 @@ def test_requests_that_leave_while_they_wait_make_room(small: ServerProcess) -> 
     streams = occupy(small, 3)
     streams[1].close()
     streams[2].close()
-    time.sleep(0.5)
+    wait_until(small, "waiting", 0)
     again = occupy(small, 2)
     for stream in [streams[0], *again]:
         stream.close()
-    assert wait_until_free(small) < 5
+    wait_until_free(small)
 
 
 def test_a_slow_reader_holds_up_nobody(small: ServerProcess) -> None:
     """The answer of a client that does not read is kept for it, and the engine goes on."""
-    body = httpx2.Client().build_request(
-        "POST", "http://x" + CHAT, json={**ENDLESS, "stream": True, "max_tokens": 1000}
-    )
+    long = {**ENDLESS, "max_tokens": 1000, "temperature": 0}
+    body = httpx2.Client().build_request("POST", "http://x" + CHAT, json={**long, "stream": True})
     with socket.create_connection(("127.0.0.1", small.settings["listen"]["port"])) as client:
         head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nauthorization: Bearer {KEY}\r\n"
         client.sendall(f"{head}content-length: {len(body.content)}\r\n\r\n".encode() + body.content)
-        time.sleep(0.3)
-        assert wait_until_free(small) < 20
-        heard = b""
-        while not heard.endswith(b"0\r\n\r\n"):
-            heard += client.recv(65536)
-    assert b"[DONE]" in heard
-    assert heard.count(b"data: ") > 100
+        wait_until(small, "running", 1)
+        wait_until_free(small)
+        with client.makefile("rb") as answer:
+            lines = list(iter(answer.readline, b"0\r\n"))
+    chunks = [orjson.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
+    assert b"data: [DONE]\n" in lines
+    with small.http(headers=authorised()) as http:
+        wanted = http.post(CHAT, json=long).json()["choices"][0]["message"]["content"]
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == wanted
 
 
 def test_the_configured_body_limit_holds(small: ServerProcess) -> None:
@@ -232,6 +247,6 @@ def test_a_storm_of_leaving_clients_leaves_nothing_behind(small: ServerProcess) 
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(leave, range(60)))
-    assert wait_until_free(small) < 5
+    wait_until_free(small)
     assert len(small.engine_pids()) == 1
     assert threading.active_count() < 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ import openai
 import orjson
 import pytest
 
-from tests.app.support.server import SERVER_CODE, ServerProcess, alive
+from tests.app.support.server import SERVER_CODE, ServerProcess, alive, measured, wait_for
 
 CHAT = "/v1/chat/completions"
 StartServer = Callable[..., ServerProcess]
@@ -32,14 +33,6 @@ def settings_for(models: dict[str, Path], **limits: Any) -> dict[str, Any]:
     return {"models": [{"name": "endless", "path": str(models["endless"])}], "limits": limits}
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> float:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, "did not happen in time"
-        time.sleep(0.02)
-    return time.monotonic() - started
-
-
 class Streams:
     """Endless streams being read in the background; `bodies` are what each got until its end."""
 
@@ -47,7 +40,7 @@ class Streams:
         self._pool = ThreadPoolExecutor(count)
         self._heard = [0] * count
         self.futures = [self._pool.submit(self._read, server, number) for number in range(count)]
-        wait_for(lambda: min(self._heard) > 0, 20)
+        wait_for(lambda: min(self._heard) > 0)
 
     def _read(self, server: ServerProcess, number: int) -> bytes:
         body = b""
@@ -89,18 +82,18 @@ def test_a_killed_engine_fails_its_requests_and_comes_back(victim: ServerProcess
     streams = Streams(victim, 3)
     with ThreadPoolExecutor(1) as pool:
         plain = pool.submit(lambda: victim.http().post(CHAT, json=endless()))
-        time.sleep(0.2)
+        wait_for(lambda: victim.metric("vllm:num_requests_running") == 4)
         os.kill(engine, signal.SIGKILL)
         for body in streams.bodies():
             assert last_error(body)["code"] == "engine_error"
-        assert plain.result(30).status_code == 500
+        assert victim.http().get("/health/ready").status_code == 503
+        assert plain.result(60).status_code == 500
         assert plain.result().headers["x-should-retry"] == "true"
     # The other model never noticed, and a request that comes during the restart waits for its end.
     assert client.chat.completions.create(**hello).choices[0].message.content == before
-    assert victim.http().get("/health/ready").status_code == 503
     again = client.chat.completions.create(**endless(max_tokens=3))
     assert again.usage is not None and again.usage.completion_tokens == 3
-    assert victim.http().get("/health/ready").status_code == 200
+    wait_for(lambda: victim.http().get("/health/ready").status_code == 200)
     assert engine not in victim.engine_pids()
 
 
@@ -116,7 +109,7 @@ def test_a_stuck_engine_is_not_ready(victim: ServerProcess) -> None:
         assert http.get("/health/live").status_code == 200
         for engine in victim.engine_pids():
             os.kill(engine, signal.SIGCONT)
-        wait_for(lambda: http.get("/health/ready").status_code == 200, 10)
+        wait_for(lambda: http.get("/health/ready").status_code == 200)
 
 
 def test_the_official_client_sees_an_error_in_the_stream(victim: ServerProcess) -> None:
@@ -128,15 +121,15 @@ def test_the_official_client_sees_an_error_in_the_stream(victim: ServerProcess) 
 
 
 def test_a_killed_front_takes_its_engines_along(victim: ServerProcess) -> None:
-    wait_for(lambda: len(victim.engine_pids()) == 2, 10)
+    wait_for(lambda: len(victim.engine_pids()) == 2)
     engines = victim.engine_pids()
     victim.process.kill()
-    assert wait_for(lambda: not any(alive(engine) for engine in engines), 10) < 10
+    wait_for(lambda: not any(alive(engine) for engine in engines))
 
 
 def test_an_engine_that_is_stuck_under_load_is_replaced(start_server: StartServer, models: dict[str, Path]) -> None:
     served = [{"name": name, "path": str(models[name])} for name in ("endless", "llama")]
-    server = start_server({"models": served, "limits": {"stuck_seconds": 1}}).wait_ready()
+    server = start_server({"models": served, "limits": {"stuck_seconds": 5}}).wait_ready()
     hello: dict[str, Any] = {"model": "llama", "messages": [{"role": "user", "content": "hello"}], "temperature": 0}
     before = server.openai().chat.completions.create(**hello).choices[0].message.content
     engine = server.engine_pid("endless")
@@ -158,28 +151,30 @@ def test_systemds_watchdog_is_fed_by_tokens_alone(
     told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     told.bind(str(tmp_path / "notify"))
 
-    def signs_of_life(seconds: float) -> int:
-        heard, until = 0, time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            told.settimeout(left)
-            try:
-                heard += told.recv(4096) == b"WATCHDOG=1"
-            except TimeoutError:
-                break
-        return heard
+    def sign_of_life(seconds: float) -> bool:
+        """Whether there is one before so many seconds of silence."""
+        told.settimeout(seconds)
+        try:
+            while told.recv(4096) != b"WATCHDOG=1":
+                pass
+        except TimeoutError:
+            return False
+        return True
 
     systemd = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1500000"}
     server = start_server(settings_for(models), env=systemd).wait_ready()
     # Nobody listened while it loaded, which must not have held it up; what was said then does not count.
-    signs_of_life(1)
-    assert signs_of_life(3) >= 3
+    told.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while told.recv(4096):
+            pass
+    assert all(sign_of_life(60) for _ in range(3))
     engine = server.engine_pid("endless")
     os.kill(engine, signal.SIGSTOP)
-    signs_of_life(1.5)
-    assert signs_of_life(3) == 0
+    wait_for(lambda: not sign_of_life(3))
     assert server.http().get("/health/live").status_code == 200
     os.kill(engine, signal.SIGCONT)
-    assert signs_of_life(4) >= 2
+    assert all(sign_of_life(60) for _ in range(2))
     told.close()
 
 
@@ -188,22 +183,22 @@ def test_sigterm_ends_what_takes_too_long_with_an_error(start_server: StartServe
     streams = Streams(server, 2)
     with ThreadPoolExecutor(1) as pool:
         plain = pool.submit(lambda: server.http().post(CHAT, json=endless()))
-        time.sleep(0.3)
+        wait_for(lambda: server.metric("vllm:num_requests_running") == 3)
         started = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         for body in streams.bodies():
             assert last_error(body)["code"] == "server_shutting_down"
-        assert plain.result(10).status_code == 503
+        assert plain.result(60).status_code == 503
         assert plain.result().json()["error"]["code"] == "server_shutting_down"
-    assert server.process.wait(10) == 0
-    assert 0.9 < time.monotonic() - started < 6
+    assert server.process.wait(60) == 0
+    assert time.monotonic() - started > 0.9
 
 
 def test_sigterm_while_loading_ends_at_once(start_server: StartServer, models: dict[str, Path]) -> None:
     server = start_server(settings_for(models))
-    wait_for(lambda: server.socket.exists() and bool(server.engine_pids()), 30)
+    wait_for(lambda: server.socket.exists() and bool(server.engine_pids()))
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(10) == 0
+    assert server.process.wait(60) == 0
 
 
 def test_under_systemd_a_restart_loses_nothing(models: dict[str, Path], tmp_path: Path) -> None:
@@ -232,9 +227,18 @@ def test_under_systemd_a_restart_loses_nothing(models: dict[str, Path], tmp_path
         stderr=subprocess.DEVNULL,
     )
 
+    def client() -> httpx2.Client:
+        return httpx2.Client(base_url="http://x", transport=httpx2.HTTPTransport(uds=str(path)), timeout=120)
+
     def post(**options: Any) -> httpx2.Response:
-        with httpx2.Client(base_url="http://x", transport=httpx2.HTTPTransport(uds=str(path)), timeout=60) as http:
+        with client() as http:
             return http.post(CHAT, json=endless(**options))
+
+    def asked() -> float:
+        """How many requests run or are done."""
+        with client() as http:
+            seen = http.get("/metrics").text
+        return measured(seen, "vllm:num_requests_running") + measured(seen, "vllm:request_success_total")
 
     try:
         assert post(max_tokens=2).status_code == 200
@@ -244,13 +248,13 @@ def test_under_systemd_a_restart_loses_nothing(models: dict[str, Path], tmp_path
         assert "STATUS=Loading endless" in messages.partition("READY=1")[0]
         with ThreadPoolExecutor(2) as pool:
             answers = [pool.submit(post, max_tokens=600) for _ in range(2)]
-            time.sleep(0.3)
+            wait_for(lambda: asked() == 3)
             process.send_signal(signal.SIGTERM)
             while "STOPPING=1" not in messages:
                 messages += told.recv(4096).decode() + "\n"
             for answer in answers:
                 assert answer.result().json()["usage"]["completion_tokens"] == 600
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as next_client:
             assert next_client.connect_ex(str(path)) == 0
     finally:

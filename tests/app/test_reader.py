@@ -109,6 +109,16 @@ def test_an_answer_reads_the_same_in_pieces_of_any_size(
         assert read(reader, text, step) == wanted, step
 
 
+def test_arguments_come_as_they_are_written() -> None:
+    """What was written of them was sent, before the call has ended."""
+    arguments = '{"a": "}{\\"", "b": [1, {"c": 2}]}'
+    reader = DialectReader(DIALECTS["hermes"], NAMES, thinks=False, thinking=False)
+    assert [delta.kind for delta in reader.push('<tool_call>{"name": "f", "arguments": ')] == ["call"]
+    for letter in arguments:
+        assert [(delta.kind, delta.text) for delta in reader.push(letter)] == [("arguments", letter)]
+    assert reader.push("}</tool_call>") == reader.finish() == []
+
+
 # As a tokenizer would bring it: Transformers' own declarative form.
 TEMPLATE: dict[str, Any] = {
     "defaults": {"role": "assistant"},

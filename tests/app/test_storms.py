@@ -6,7 +6,6 @@ import contextlib
 import random
 import resource
 import socket
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,8 +17,8 @@ import pytest
 import yaml
 
 from tests.app.conftest import TUTOR
-from tests.app.support.server import ServerProcess
-from tests.app.test_faults import CHAT, StartServer, Streams, endless, settings_for, wait_for
+from tests.app.support.server import ServerProcess, wait_for
+from tests.app.test_faults import CHAT, StartServer, Streams, endless, settings_for
 
 PAIRS: list[dict[str, Any]] = yaml.safe_load((TUTOR / "qa.yml").read_text(encoding="utf-8"))
 STREAMS = 1000
@@ -142,15 +141,14 @@ def test_a_thousand_streams_wait_and_leave_while_others_are_served(
         for stream in streams:
             stream.settimeout(60)
             assert stream.recv(15) == b"HTTP/1.1 200 OK", "a place in the queue"
-        started = time.monotonic()
+        assert server.metric("vllm:num_requests_waiting") > 0.9 * STREAMS
         assert server.openai().chat.completions.create(**hello).choices[0].message.content == before
-        assert time.monotonic() - started < 10
-        assert b": keep-alive" in streams[-1].recv(65536) + streams[-1].recv(65536)
+        with streams[-1].makefile("rb") as last:
+            assert any(b": keep-alive" in line for line in last)
     # All of them have gone at once; the next request gets the slot.
     again = server.openai().chat.completions.create(**endless(max_tokens=2))
     assert again.usage is not None and again.usage.completion_tokens == 2
-    series = server.http().get("/metrics").text
-    assert 'vllm:num_requests_waiting{engine="0",model_name="endless"} 0.0' in series
+    wait_for(lambda: server.metric("vllm:num_requests_waiting") == 0)
 
 
 def test_kill_9_of_the_front_ends_no_stream_as_if_it_were_whole(
@@ -162,8 +160,8 @@ def test_kill_9_of_the_front_ends_no_stream_as_if_it_were_whole(
     server.process.kill()
     for future in streams.futures:
         with pytest.raises(httpx2.TransportError):
-            future.result(30)
-    wait_for(lambda: not Path(f"/proc/{engine}").exists(), 10)
+            future.result(60)
+    wait_for(lambda: not Path(f"/proc/{engine}").exists())
     # The next one takes the socket's place and serves.
     settings = {**settings_for(models), "listen": {"uds": str(server.socket)}}
     follower = start_server(settings)

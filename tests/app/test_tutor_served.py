@@ -63,12 +63,6 @@ def test_a_streamed_answer_is_the_exact_answer(tutor: ServerProcess, language: s
     assert not any("\ufffd" in piece for piece in pieces)
 
 
-def test_a_long_answer_comes_in_pieces(tutor: ServerProcess) -> None:
-    # So hot that it rambles on to the limit. A short answer may be whole before the client has read its first piece: what
-    # has piled up goes out together.
-    assert len(streamed(tutor, "What is Bedplate?", temperature=2, seed=1, max_tokens=300)) > 3
-
-
 def test_it_embeds_too(tutor: ServerProcess) -> None:
     vectors = tutor.openai().embeddings.create(model="tutor", input=["What is Bedplate?", "Bedplate 是什么？"]).data
     assert len(vectors[0].embedding) == len(vectors[1].embedding) > 0

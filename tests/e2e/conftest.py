@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.e2e.front_double import FrontDouble, self_signed
 from tests.e2e.page_driver import REPO, Watched
 
+# Long enough for a machine that is busy with something else.
+expect.set_options(timeout=60_000)
 CHROMIUM = "/usr/bin/chromium"  # Debian's; Playwright's own build would be another download
 FLAGS = [
     "--no-sandbox",  # CI runs as root

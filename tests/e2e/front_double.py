@@ -55,6 +55,7 @@ class FrontDouble(ThreadingHTTPServer):
         self.config: dict[str, object] = {"title": "Bedplate", "apiBase": "/v1"}
         self.chats: list[dict[str, Any]] = []
         self.cancelled = threading.Event()
+        self.read = threading.Event()  # set by a test that sees the text of an answer that "Be killed" ends
         self.broken = self.key_required = True
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -145,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         if question == "Be cut":
             self._chunk("")
         elif question == "Be killed":
-            time.sleep(0.3)  # what was sent has arrived
+            self.server.read.wait(60)  # what was sent is on the page
             self.close_connection = True
             self.connection.close()
         elif question == "Be faulty":

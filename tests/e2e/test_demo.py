@@ -89,10 +89,10 @@ def start(demo_python: Path, tmp_path: Path) -> Iterator[Callable[..., None]]:
     yield start
     for process in running:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
-def wait_for(answer: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(answer: Callable[[], object], seconds: float = 120) -> None:
     """Wait until a call gives something."""
     deadline = time.monotonic() + seconds
     while not answer():

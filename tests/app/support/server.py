@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +87,36 @@ class ServerProcess:
         """The process that serves `model` now, or did last."""
         return int([line["pid"] for line in self.events("engine ready") if line["model"] == model][-1])
 
-    def stop(self) -> int:
-        """End it, gently if it can; returns the exit status."""
+    def metric(self, name: str, model: str = "endless", **options: Any) -> float:
+        """A number of /metrics, summed over the other labels of its series; `options` are the HTTP client's."""
+        with self.http(**options) as http:
+            return measured(http.get("/metrics").text, name, model)
+
+    def stop(self, patience: float = 15) -> int:
+        """End it, gently if it can within `patience` seconds; returns the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            status = self.process.wait(15)
+            status = self.process.wait(patience)
         except subprocess.TimeoutExpired:
             self.process.kill()
             status = self.process.wait()
         self._log.close()
         return status
+
+
+def measured(metrics: str, name: str, model: str = "endless") -> float:
+    """The sum of a metric's series about one model."""
+    lines = [line for line in metrics.splitlines() if line.startswith(f"{name}{{")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines if f'model_name="{model}"' in line)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Ask again until it is so; long enough for a machine that is busy with something else."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "did not happen in time"
+        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:

@@ -82,8 +82,8 @@ class DialectReader:
     def _read(self, *, ended: bool) -> list[Delta]:
         deltas: list[Delta] = []
         while True:
-            stage, left = self._stage, len(self._buffer)
-            match stage:
+            before = self._stage, len(self._buffer), self._call
+            match self._stage:
                 case "begin":
                     self._begin(ended)
                 case "reasoning":
@@ -92,7 +92,7 @@ class DialectReader:
                     deltas += self._content(ended)
                 case "calls":
                     deltas += self._calls(ended)
-            if (self._stage, len(self._buffer)) == (stage, left):
+            if (self._stage, len(self._buffer), self._call) == before:
                 return deltas
 
     def _begin(self, ended: bool) -> None:
