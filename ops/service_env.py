@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from ops.paths import ROOT, WORK
+from ops.sources import upstream
 
 SERVER = ROOT / "app" / "server"
 LOCKS = [
@@ -18,7 +18,6 @@ LOCKS = [
     ROOT / "roles" / "pytorch" / "files" / "locks" / "torch-2.13.0-cpu.txt",
 ]
 TEST_LOCKS = [SERVER / "requirements" / name for name in ("test.txt", "test-models.txt")]
-SOURCES = ROOT / "roles" / "bedplate_defaults" / "defaults" / "main" / "sources.yml"
 
 
 class EnvironmentFailed(Exception):
@@ -57,7 +56,7 @@ def locked_python(name: str, locks: list[Path], holds: str, console: Console) ->
     ]
     install += [word for lock in locks for word in ("-r", str(lock))]
     # The machine's own pip configuration first: an index that cannot be reached would only cost its time-outs.
-    index = yaml.safe_load(SOURCES.read_text())["pytorch_wheel_index"] + "/cpu"
+    index = upstream("pytorch_wheels") + "/cpu"
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         done = subprocess.run([*install, "--extra-index-url", index], capture_output=True, text=True, check=False)

@@ -9,10 +9,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from ops.paths import LOCKS, ROOT, VENV_BIN, short
+from ops.sources import upstream
 from plugins.module_utils.bedplate.pipconfig import config_files, pip_sources, requirement_options, uv_environment
 from plugins.module_utils.bedplate.torch_locks import entries, header, name_of
 from plugins.module_utils.stack import load_tables
@@ -22,7 +22,6 @@ from plugins.module_utils.stack.versions import version
 # What the service runs with: a lock of torch must agree with it, and holds only what is not in it.
 SERVICE_LOCK = ROOT / "app" / "server" / "requirements" / "inference.txt"
 SERVICE_PYTHON = "3.11"
-SOURCES = ROOT / "roles" / "bedplate_defaults" / "defaults" / "main" / "sources.yml"
 
 
 class NotLocked(Exception):
@@ -58,7 +57,7 @@ def lock_text(torch: str, variant: str, index: str | None, made_by: str) -> str:
     plain = [arch for arch in published if release.pypi_variant[arch] == variant]
     if not published:
         raise NotLocked("no such build of that release")
-    wheel_index = index or f"{yaml.safe_load(SOURCES.read_text(encoding='utf-8'))['pytorch_wheel_index']}/{variant}"
+    wheel_index = index or f"{upstream('pytorch_wheels')}/{variant}"
     # A build that is the release's plain one comes from everybody's index; the others from PyTorch's own.
     requirement = f"torch=={torch}" if plain else f"torch=={torch}+{variant}"
     resolved: dict[str, dict[str, str]] = {}
