@@ -120,7 +120,7 @@ def test_the_rules_are_the_engines() -> None:
     for tokens in (1, 63, 64, 65, 4096, 5000):
         assert model_memory.block_size(tokens) == arena.block_size(tokens)
     assert (model_memory.SMALLEST_BLOCK, model_memory.SHORTEST) == (arena.SMALLEST, memory._SHORTEST)
-    assert (model_shape.SMALL_WEIGHT, model_shape.SHARED_BYTES) == (packing._SMALL_WEIGHT, packing._SHARED_BYTES)
+    assert model_shape.SHARED_BYTES == packing._SHARED_BYTES
 
 
 def test_the_cpus_share_is_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:

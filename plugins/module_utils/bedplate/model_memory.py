@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .model_shape import SHARED_BYTES, SMALL_WEIGHT
+from .model_shape import SHARED_BYTES
 
 GIB, MIB = 2**30, 2**20
 DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
@@ -103,10 +103,8 @@ def weight_bytes(shape: Mapping[str, Any], wish: Wish, cpu: bool) -> int:
     else:
         total += elements["linear"] * size
     if cpu and size in (2, 4) and loaded_dtype(shape, wish, cpu) != "float16":
-        twice = 0 if wish.quantization else elements["linear_small"]
-        twice += elements["head"] if elements["head"] <= SMALL_WEIGHT else 0
         shared = shape["shared_head"] * size
-        total += twice * size + (shared if shared <= SHARED_BYTES else 0)
+        total += shared if shared <= SHARED_BYTES else 0
     return int(total)
 
 

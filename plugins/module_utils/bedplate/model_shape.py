@@ -20,9 +20,8 @@ BYTES = {
 # Kinds that from_pretrained converts to the wished dtype; the others stay as they are stored.
 FLOATING = ("F64", "F32", "F16", "BF16")
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-# A linear layer up to this many elements is kept twice on a CPU, an embedding that is also the head up to that many bytes
-# (app/server/bedplate_server/engine/packing.py; tests/app/test_fit.py compares).
-SMALL_WEIGHT, SHARED_BYTES = 2**19, 2**28
+# An embedding that is also the head is there twice on a CPU up to this many bytes (bedplate_server/engine/packing.py).
+SHARED_BYTES = 2**28
 
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
 _EMBEDDING = re.compile(r"(^|[._])(embed\w*|embeddings?|wte|wpe)\.(\w+\.)*weight$|(^|\.)word_embeddings\.weight$")
@@ -76,7 +75,7 @@ def shape_of(config: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Any]]
     embedding = [name for name in loaded if _is_embedding(name, loaded[name])]
     # Shared even if an old file holds it a second time; the head alone is not loaded for vectors.
     tied = bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", not head))) and generates
-    elements = {"linear": 0, "linear_rows": 0, "linear_small": 0, "embedding": 0, "head": 0, "experts": 0, "other": 0}
+    elements = {"linear": 0, "linear_rows": 0, "embedding": 0, "head": 0, "experts": 0, "other": 0}
     fixed = 0
     for name, tensor in loaded.items():
         count = math.prod(tensor["shape"])
@@ -93,7 +92,6 @@ def shape_of(config: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Any]]
         elif len(tensor["shape"]) == 2 and name.endswith(".weight"):
             elements["linear"] += count
             elements["linear_rows"] += tensor["shape"][0]
-            elements["linear_small"] += count if count <= SMALL_WEIGHT else 0
         else:
             elements["other"] += count
     shared = max((math.prod(loaded[name]["shape"]) for name in embedding), default=0) if tied else 0
