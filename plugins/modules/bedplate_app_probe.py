@@ -81,10 +81,13 @@ probe:
     listeners: [{port: 443, process: nginx}]
     user: true
     ready: true
+    cpus: 32
+    open_files: 1048576  # most a process may have (fs.nr_open)
 """
 
 import grp
 import ipaddress
+import os
 import pwd
 import re
 import socket
@@ -215,6 +218,8 @@ def main():
         "listeners": listeners(proc),
         "ipv6": bool(read_text(proc / "net/if_inet6")),
         "hostname": socket.gethostname(),
+        "cpus": os.cpu_count(),
+        "open_files": int(read_text(proc / "sys/fs/nr_open") or 0) or None,
         "user": user_exists(ask["user"]) if ask["user"] else None,
         "ready": is_ready(ask["socket"]) if running and ask["socket"] else False,
         "disk_free_bytes": free_bytes(ask["disk_path"]),

@@ -6,20 +6,16 @@ family is installed. The decision, the locks, the environments, the switch and t
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import openai
 import pytest
 import yaml
 
 from ops.inventory import Host, hosts
 from ops.play import Outcome, play
-from ops.service import Service, service_of, trust
+from ops.service import Service, service_of
 from tests.fixtures.machine import ON_SERVER, stand_in
 from tests.site.conftest import CONSOLE, INVENTORY, explain
 
@@ -57,59 +53,6 @@ class Server:
     def starts(self) -> int:
         """How often systemd has started the service, as its journal has it."""
         return int(self.on(f"journalctl -u {UNIT} -o cat | grep -c ^Started"))
-
-
-@dataclass
-class Load:
-    """Ten chats a second through Nginx and TLS, each its own; what came of them."""
-
-    service: Service
-    seconds: list[float] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    _over: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self) -> Load:
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._ask()))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    async def _ask(self) -> None:
-        """At most ten minutes of it."""
-        http = openai.DefaultAsyncHttpxClient(verify=trust(self.service.certificate))
-        # Without retries: what fails once counts.
-        client = openai.AsyncOpenAI(
-            base_url=f"{self.service.base_url}/v1",
-            api_key=self.service.key,
-            max_retries=0,
-            timeout=120,
-            http_client=http,
-        )
-        async with client, asyncio.TaskGroup() as group:
-            for _ in range(6000):
-                if self._over.is_set():
-                    break
-                group.create_task(self._one(client))
-                await asyncio.sleep(0.1)
-
-    async def _one(self, client: openai.AsyncOpenAI) -> None:
-        began = time.monotonic()
-        try:
-            answer = await client.chat.completions.create(
-                model="tutor", messages=[{"role": "user", "content": "What is Bedplate?"}], max_tokens=8
-            )
-        except openai.OpenAIError as error:
-            self.failures.append(f"{type(error).__name__}: {error}"[:300])
-            return
-        self.seconds.append(time.monotonic() - began)
-        if not answer.choices[0].finish_reason:
-            self.failures.append(f"an answer without an end: {answer}")
-
-    def __str__(self) -> str:
-        return f"{len(self.seconds)} answers, slowest {max(self.seconds, default=0):.1f} s, {len(self.failures)} failed"
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,8 @@ from ops.plan import plan as run_plan
 from ops.rollback import rollback as run_rollback
 from ops.service import Service
 from ops.status import status as run_status
-from tests.reprovision.conftest import Load, Server
+from tests.load import Load
+from tests.reprovision.conftest import Server
 from tests.site.conftest import INVENTORY, explain
 
 # What a changed driver may make a run change: the layer's receipt, the environment, and the service that runs in it.
