@@ -23,6 +23,7 @@ from bedplate_server.protocol import Load
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from plugins.module_utils.bedplate import model_memory, model_shape
+from plugins.module_utils.bedplate.model_facts import facts_of_directory
 from plugins.module_utils.bedplate.model_memory import Device, Wish
 from tests.app.support import tiny_models
 from tests.app.test_architectures import SERVED, written
@@ -37,10 +38,10 @@ def loaded(path: Path, quantization: str | None = None, generates: bool = True) 
     return Runner(load)
 
 
-def fit_of(path: Path, wish: Wish, task: str = "auto") -> model_memory.Fit:
-    config = json.loads((path / "config.json").read_text())
-    shape = model_shape.shape_of(config, model_shape.headers_of_directory(path), task)
-    assert json.loads(json.dumps(shape)) == shape, "it can be kept in a lock"
+def fit_of(path: Path, wish: Wish) -> model_memory.Fit:
+    facts = facts_of_directory(path)
+    assert json.loads(json.dumps(facts)) == facts, "they can be kept in a lock"
+    shape = facts["shape"]
     return model_memory.fit(shape, Device("this machine", 8 * 2**30, cpu=True), wish)
 
 
@@ -85,7 +86,7 @@ def test_quantized_weights_take_what_is_said(models: dict[str, Path], shape: str
 @pytest.mark.parametrize(("name", "task"), [("encoder", "auto"), ("llama", "embedding")])
 def test_a_model_for_vectors_takes_what_is_said(models: dict[str, Path], name: str, task: str) -> None:
     runner = loaded(models[name], generates=False)
-    found = fit_of(models[name], Wish(), task)
+    found = fit_of(models[name], Wish(task=task))
     assert (found.per_token, found.plan) == (0, None)
     assert found.weights == pytest.approx(held_bytes(runner.model), rel=0.05)
 

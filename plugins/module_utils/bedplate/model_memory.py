@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .model_shape import SHARED_BYTES
+from .model_shape import SHARED_BYTES, answers
 
 GIB, MIB = 2**30, 2**20
 DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
@@ -23,13 +23,14 @@ SMALLEST_BLOCK, SHORTEST = 64, 256
 
 
 class Wish(NamedTuple):
-    """How a model is to be served. context None: the model's own, or what one sequence can have. kv: models[].kv_memory_mb."""
+    """How a model is to be served. context None: the model's own, or what one sequence can have. kv_bytes: kv_memory_mb."""
 
     context: int | None = None
     concurrency: int = 32
     dtype: str = "auto"
     quantization: str | None = None
     kv_bytes: int | None = None
+    task: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ def loaded_dtype(shape: Mapping[str, Any], wish: Wish, cpu: bool) -> str:
 def weight_bytes(shape: Mapping[str, Any], wish: Wish, cpu: bool) -> int:
     """Memory of the loaded weights, as Transformers and bitsandbytes keep them and engine/packing.py packs them on a CPU."""
     elements, size = shape["elements"], DTYPE_BYTES[loaded_dtype(shape, wish, cpu)]
-    plain = elements["embedding"] + elements["head"] + elements["experts"] + elements["other"]
+    generates = answers(shape, wish.task)
+    head = elements["head"] if generates else 0
+    plain = elements["embedding"] + head + elements["experts"] + elements["other"]
     total = plain * size + int(shape["fixed_bytes"])
     if wish.quantization == "int8":
         # One byte each, and a float32 for every row.
@@ -103,7 +106,7 @@ def weight_bytes(shape: Mapping[str, Any], wish: Wish, cpu: bool) -> int:
     else:
         total += elements["linear"] * size
     if cpu and size in (2, 4) and loaded_dtype(shape, wish, cpu) != "float16":
-        shared = shape["shared_head"] * size
+        shared = shape["shared_head"] * size if generates else 0
         total += shared if shared <= SHARED_BYTES else 0
     return int(total)
 
@@ -137,7 +140,7 @@ def fit(shape: Mapping[str, Any], device: Device, wish: Wish) -> Fit:
     context = min(wish.context or model_context, model_context)
     free = device.bytes - device.others - device.runtime - weights
     per_token = int(shape["kv_elements"] or 0) * DTYPE_BYTES[dtype]
-    if not shape["generates"]:
+    if not answers(shape, wish.task):
         # Vectors leave nothing behind; a batch of 4096 tokens passes through.
         return Fit("fits" if free >= 0 else "no", device, wish, dtype, context, weights, 0, 0, max(free, 0), None)
     wanted = wish.concurrency * block_size(context) * per_token

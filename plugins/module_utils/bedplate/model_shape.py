@@ -10,7 +10,6 @@ import math
 import re
 import struct
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 BYTES = {
@@ -52,34 +51,23 @@ def header_length(data: bytes) -> int:
     return int(8 + length)
 
 
-def headers_of_directory(folder: str | Path) -> dict[str, dict[str, Any]]:
-    """All tensors of a directory's safetensors files; raises OSError or ValueError for one that cannot be read."""
-    tensors: dict[str, dict[str, Any]] = {}
-    for path in sorted(Path(folder).glob("*.safetensors")):
-        with path.open("rb") as stream:
-            first = stream.read(8)
-            tensors.update(header_of(first + stream.read(max(header_length(first) - 8, 0))))
-    return tensors
-
-
-def shape_of(config: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Any]], task: str = "auto") -> dict[str, Any]:
+def shape_of(config: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """A model's shape: what its memory is reckoned from, see model_memory.
 
     elements: how many numbers its tensors hold, by what becomes of them. kv_elements: numbers that one token leaves in the
-    engine's memory of keys and values, over all layers; 0 for a model that answers no chat. context: tokens it was made for.
+    engine's memory of keys and values, over all layers; None where that cannot be told. context: tokens it was made for.
     """
     text = text_config(config)
     loaded = {name: tensor for name, tensor in tensors.items() if _is_loaded(name, text)}
-    generates = answers(config, task)
     head = [name for name in loaded if _HEAD.search(name)]
     embedding = [name for name in loaded if _is_embedding(name, loaded[name])]
     # Shared even if an old file holds it a second time; the head alone is not loaded for vectors.
-    tied = bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", not head))) and generates
+    tied = bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", not head)))
     elements = {"linear": 0, "linear_rows": 0, "embedding": 0, "head": 0, "experts": 0, "other": 0}
     fixed = 0
     for name, tensor in loaded.items():
         count = math.prod(tensor["shape"])
-        if name in head and (tied or not generates):
+        if name in head and tied:
             continue
         if tensor["dtype"] not in FLOATING:
             fixed += count * BYTES.get(tensor["dtype"], 1)
@@ -98,11 +86,10 @@ def shape_of(config: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Any]]
     return {
         "architectures": list(config.get("architectures") or []),
         "model_type": config.get("model_type"),
-        "generates": generates,
         "context": _number(text, "max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"),
         "layers": _layers(text),
         "window": text.get("sliding_window") if text.get("use_sliding_window", True) else None,
-        "kv_elements": _kv_elements(text, loaded) if generates else 0,
+        "kv_elements": _kv_elements(text, loaded),
         "dtype": _dtype(config, text, loaded),
         "elements": elements,
         "shared_head": shared,
@@ -117,9 +104,9 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**config, **inner} if isinstance(inner, Mapping) else config
 
 
-def answers(config: Mapping[str, Any], task: str) -> bool:
+def answers(shape: Mapping[str, Any], task: str) -> bool:
     """Whether the service loads it to write answers, by its task and architecture (as bedplate_server/checkpoint.py settles)."""
-    causal = any(str(name).endswith("ForCausalLM") for name in config.get("architectures") or [])
+    causal = any(str(name).endswith("ForCausalLM") for name in shape["architectures"])
     return causal and task in ("auto", "chat", "both")
 
 
