@@ -19,13 +19,12 @@ class Load:
     """`rate` chats a second through Nginx and TLS, from entering it until leaving it (ten minutes at most).
 
     The client is OpenAI's own without retries: what fails once counts. Its pool keeps connections alive between chats.
-    `context` replaces the pinned certificate where that changes meanwhile; `http2` asks over HTTP/2.
+    `context` replaces the pinned certificate where that changes meanwhile.
     """
 
     service: Service
     rate: int = 10
     context: ssl.SSLContext | None = None
-    http2: bool = False
     seconds: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -46,7 +45,7 @@ class Load:
             api_key=self.service.key,
             max_retries=0,
             timeout=120,
-            http_client=openai.DefaultAsyncHttpxClient(verify=verify, http2=self.http2),
+            http_client=openai.DefaultAsyncHttpxClient(verify=verify),
         )
         async with client, asyncio.TaskGroup() as group:
             for _ in range(600 * self.rate):

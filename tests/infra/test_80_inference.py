@@ -10,17 +10,11 @@ from typing import Any
 import pytest
 
 from ops.service import Service, ServiceError, trust
+from tests.infra.sandboxing import exposure
 
 UNIT = "bedplate-inference.service"
-# systemd's own measure, from 0 (closed) to 10 (open). Debian's nginx has 9.6.
+# systemd's own measure, from 0 (closed) to 10 (open).
 MOST_EXPOSURE = 1.3
-
-
-def exposure(host: Any, unit: str) -> float:
-    said = host.run(f"systemd-analyze security --no-pager {unit}").stdout
-    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
-    assert found, said[-300:]
-    return float(found[1])
 
 
 def main_process(host: Any) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
 from ops.inventory import Host, hosts
@@ -18,6 +19,12 @@ INVENTORY = Path(
     os.environ.get("BEDPLATE_TEST_INVENTORY", Path(__file__).resolve().parents[2] / ".bedplate/test/inventory")
 )
 SANDBOX = {"sandbox_inventory": str(INVENTORY), "sandbox_prefix": "proof", "sandbox_first_address": 31}
+# A download that takes longer than a test holds it.
+OPTIONAL = {
+    "nginx_downloads": [{"name": "models", "folder": "/opt/bedplate/models"}],
+    "nginx_downloads_connections": 2,
+    "nginx_downloads_rate": "20k",
+}
 CONSOLE = Console(stderr=True)
 
 Play = Callable[..., Outcome]
@@ -46,6 +53,8 @@ def bare_server(site: Play) -> Host:
     assert sandbox(1, "absent").ok
     made = sandbox(1)
     assert made.ok, made.log.read_text()[-4000:]
+    # What is off by default is on here, so that the layer tests see it.
+    (INVENTORY / "group_vars" / "all" / "optional.yml").write_text(yaml.safe_dump(OPTIONAL))
     return hosts(INVENTORY)[0]
 
 
