@@ -208,6 +208,7 @@ def test_requests_that_leave_while_they_wait_make_room(small: ServerProcess) -> 
     streams[2].close()
     wait_until(small, "waiting", 0)
     again = occupy(small, 2)
+    assert {stream.status_code for stream in again} == {200}
     for stream in [streams[0], *again]:
         stream.close()
     wait_until_free(small)
@@ -217,10 +218,11 @@ def test_a_slow_reader_holds_up_nobody(small: ServerProcess) -> None:
     """The answer of a client that does not read is kept for it, and the engine goes on."""
     long = {**ENDLESS, "max_tokens": 1000, "temperature": 0}
     body = httpx2.Client().build_request("POST", "http://x" + CHAT, json={**long, "stream": True})
+    before = generated(small)
     with socket.create_connection(("127.0.0.1", small.settings["listen"]["port"])) as client:
         head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nauthorization: Bearer {KEY}\r\n"
         client.sendall(f"{head}content-length: {len(body.content)}\r\n\r\n".encode() + body.content)
-        wait_until(small, "running", 1)
+        wait_for(lambda: generated(small) > before)
         wait_until_free(small)
         with client.makefile("rb") as answer:
             lines = list(iter(answer.readline, b"0\r\n"))

@@ -21,7 +21,8 @@ GREEDY = Sampling()
 
 
 def load(path: Path, **settings: Any) -> Runner:
-    usual = {
+    usual: dict[str, Any] = {
+        "generates": True,
         "dtype": "auto",
         "device": "cpu",
         "max_batch": 4,
@@ -29,7 +30,7 @@ def load(path: Path, **settings: Any) -> Runner:
         "kv_memory_mb": None,
         "threads": 1,
     }
-    return Runner(Load("m", str(path), generates=True, **{**usual, **settings}))
+    return Runner(Load("m", str(path), **{**usual, **settings}))
 
 
 @pytest.fixture(scope="module")

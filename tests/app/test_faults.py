@@ -123,6 +123,7 @@ def test_the_official_client_sees_an_error_in_the_stream(victim: ServerProcess) 
 def test_a_killed_front_takes_its_engines_along(victim: ServerProcess) -> None:
     wait_for(lambda: len(victim.engine_pids()) == 2)
     engines = victim.engine_pids()
+    assert engines
     victim.process.kill()
     wait_for(lambda: not any(alive(engine) for engine in engines))
 

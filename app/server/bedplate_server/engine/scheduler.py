@@ -33,12 +33,12 @@ _WORTH_WAITING = 64
 
 
 class EmbedJob:
-    """Inputs of one request, embedded shortest first so that a batch holds little padding."""
+    """Inputs of one request, embedded shortest first. `boundaries`: where the second text of a pair begins in each."""
 
     def __init__(self, request: Embed) -> None:
         self.id = request.id
         self.inputs = request.inputs
-        self.boundaries = request.boundaries
+        self.boundaries = request.boundaries or [len(one) for one in request.inputs]
         self.order = deque(sorted(range(len(request.inputs)), key=lambda index: len(request.inputs[index])))
         self.vectors: dict[int, torch.Tensor] = {}
 
@@ -225,16 +225,23 @@ class Scheduler:
             self._prefixes.drop(sequence.shared, sequence.place)
 
     def _embed(self, outcome: Step) -> None:
-        """One batch of the oldest job."""
-        job = self.embedding[0]
-        batch = [job.order.popleft()]
-        while job.order and len(job.inputs[job.order[0]]) * (len(batch) + 1) <= _EMBEDDING_TOKENS_PER_STEP:
-            batch.append(job.order.popleft())
-        boundaries = None if job.boundaries is None else [job.boundaries[index] for index in batch]
-        vectors = self._runner.embed([job.inputs[index] for index in batch], boundaries)
-        job.vectors.update(zip(batch, vectors, strict=True))
-        if not job.order:
-            self.embedding.popleft()
+        """One batch: inputs of the oldest job, then of those behind it, as long as there is room."""
+        batch: list[tuple[EmbedJob, int]] = []
+        longest = 0
+        for job in self.embedding:
+            while job.order:
+                length = max(longest, len(job.inputs[job.order[0]]))
+                if batch and length * (len(batch) + 1) > _EMBEDDING_TOKENS_PER_STEP:
+                    break
+                longest = length
+                batch.append((job, job.order.popleft()))
+        batch.sort(key=lambda one: len(one[0].inputs[one[1]]))
+        inputs = [job.inputs[index] for job, index in batch]
+        vectors = self._runner.embed(inputs, [job.boundaries[index] for job, index in batch])
+        for (job, index), vector in zip(batch, vectors, strict=True):
+            job.vectors[index] = vector
+        for job in [one for one in self.embedding if not one.order]:
+            self.embedding.remove(job)
             rows = torch.stack([job.vectors[index] for index in range(len(job.inputs))])
             outcome.vectors.append((job.id, rows.shape[1], rows.numpy().astype("<f4").tobytes()))
 

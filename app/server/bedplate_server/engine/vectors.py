@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .flat import states_of
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -20,7 +22,11 @@ class Recipe:
 
 def of(model: Any, inputs: list[list[int]], boundaries: list[int] | None, recipe: Recipe) -> torch.Tensor:
     """[inputs, size], float32, on the CPU. `boundaries`: where the second text of each pair begins."""
+    # The body without the language model head, where there is one.
+    body = getattr(model, model.base_model_prefix, model)
     tokens, mask = _padded(inputs, getattr(model.config, "pad_token_id", None) or 0)
+    if not (recipe.scores or recipe.cached) and (states := states_of(body, inputs)) is not None:
+        return _finished(states, mask, recipe)
     arguments: dict[str, Any] = {"input_ids": tokens, "attention_mask": mask}
     if boundaries is not None and getattr(model.config, "type_vocab_size", 1) > 1:
         positions = torch.arange(tokens.shape[1])[None]
@@ -31,10 +37,11 @@ def of(model: Any, inputs: list[list[int]], boundaries: list[int] | None, recipe
     if recipe.scores:
         scores: torch.Tensor = model(**arguments).logits.float().cpu()
         return scores
-    # The body without the language model head, where there is one.
-    body = getattr(model, model.base_model_prefix, model)
-    states = body(**arguments).last_hidden_state.float()
-    rows = pooled(states, arguments["attention_mask"], recipe.pooling)
+    return _finished(body(**arguments).last_hidden_state, arguments["attention_mask"], recipe)
+
+
+def _finished(states: torch.Tensor, mask: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    rows = pooled(states.float(), mask, recipe.pooling)
     return (torch.nn.functional.normalize(rows, dim=-1) if recipe.normalize else rows).cpu()
 
 

@@ -25,7 +25,7 @@ from ..errors import (
 from ..protocol import Load, Logprobs, Ready
 from .conversation import Conversation, Prepared
 from .detokenize import TextStream
-from .engine_client import EngineClient, Job
+from .engine_client import EngineClient
 from .generation import Generation
 from .inputs import Inputs, check_tokens
 from .limits import Places
@@ -200,8 +200,7 @@ class ModelService:
             inputs: Inputs = await self._in_thread(prepare, (await self._text()).codec, facts)
             self.places.take_tokens(inputs.count, facts.slots * facts.context_length)
             tokens = inputs.count
-            submit = lambda job: self.engine.embed(job, inputs.tokens, inputs.boundaries)  # noqa: E731
-            return await self._engine_result(submit), inputs.count
+            return await self._engine_result(self.engine.embed, inputs.tokens, inputs.boundaries), inputs.count
         finally:
             self.places.leave(1, tokens)
 
@@ -243,9 +242,10 @@ class ModelService:
     def _lively(self, max_age: float) -> bool:
         return self.engine.proven and time.monotonic() - self.engine.last_pass <= max_age
 
-    async def _engine_result(self, submit: Callable[[Job], int]) -> Any:
+    async def _engine_result(self, submit: Callable[..., int], *work: Any) -> Any:
+        """What the engine makes of a job that `submit` hands to it with `work`."""
         job = _Await()
-        job_id = submit(job)
+        job_id = submit(job, *work)
         try:
             return await job.done
         finally:
