@@ -14,7 +14,7 @@ import ansible.module_utils
 # Ansible finds plugins/module_utils for modules; for plugins on the controller this does.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from ansible.module_utils.bedplate import manifest, model_source  # noqa: E402 - needs the path above
+from ansible.module_utils.bedplate import manifest, model_refusals, model_source  # noqa: E402 - needs the path above
 
 
 @contextmanager
@@ -56,5 +56,6 @@ class FilterModule:
             "model_located": model_source.located,
             "model_fetched": model_source.fetched,
             "model_receipt": model_source.receipt,
+            "model_refusals": model_refusals.refusals,
             "tree_manifest": tree_manifest,
         }

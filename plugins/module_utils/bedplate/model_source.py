@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.bedplate.manifest import Manifest, tree_manifest
+from ansible.module_utils.bedplate.model_facts import facts_of_directory
 from ansible.module_utils.bedplate.refusal import refusal
 
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
@@ -147,6 +148,7 @@ def _source(model: Mapping[str, Any], known: MutableMapping[str, str] | None) ->
         "revision": manifest["revision"],
         "directory": directory_name(repo, manifest["revision"]),
         "manifest": {"repo": repo, "source": "directory", **manifest},
+        "facts": None if problems else facts_of_directory(source),
         "problems": problems,
     }
 

@@ -52,6 +52,7 @@ def gpu(row: Row) -> Gpu:
         min_driver_uncertain=bool(row.get("min_driver_uncertain", row.get("uncertain", False))),
         max_branch=row.get("max_branch"),
         cpu_arch=row.get("cpu_arch"),
+        memory_gib=row.get("memory_gib"),
     )
 
 

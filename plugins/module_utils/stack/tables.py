@@ -28,6 +28,15 @@ class Gpu:
     min_driver_uncertain: bool
     max_branch: int | None
     cpu_arch: str | None
+    memory_gib: float | None = None  # nominal
+
+    @property
+    def usable_bytes(self) -> int | None:
+        """Memory as nvidia-smi shows it, from below: ECC takes a sixteenth of GDDR memory, of HBM (x.0, 10.3) nearly nothing."""
+        if self.memory_gib is None:
+            return None
+        hbm = self.capability in ((6, 0), (7, 0), (8, 0), (9, 0), (10, 0), (10, 3))
+        return int(self.memory_gib * 2**30 * (0.98 if hbm else 15 / 16))
 
 
 @dataclass(frozen=True, slots=True)
