@@ -190,6 +190,43 @@ def lock(_context: Context, torch: str, variant: str, folder: str | None = None,
     sys.exit(run(torch, variant, Path(folder).resolve() if folder else LOCKS, index, CONSOLE))
 
 
+@task(
+    positional=["action", "reference"],
+    help={
+        "action": "fit",
+        "reference": "hf://org/name@revision or a directory",
+        "gpu": "fit: a GPU as nvidia-smi names it",
+        "memory": "fit: GiB of memory of a host without a GPU, instead of --gpu",
+        "context": "fit: tokens of the longest conversation (default: the model's own)",
+        "concurrency": "fit: conversations at once",
+        "quantization": "fit: int8 or nf4",
+        "dtype": "fit: float32, bfloat16 or float16 (default: the model's, float32 on a CPU)",
+        "serve_as": "fit: the task, as in model_list",
+        "json": "fit: print JSON",
+    },
+)
+def model(
+    _context: Context,
+    action: str,
+    reference: str | None = None,
+    gpu: str | None = None,
+    memory: str | None = None,
+    context: int = 0,
+    concurrency: int = 32,
+    quantization: str | None = None,
+    dtype: str = "auto",
+    serve_as: str = "auto",
+    json: bool = False,
+) -> None:
+    """Whether a model fits."""
+    if action == "fit":
+        from ops.model_fit import Question, model_fit
+        from plugins.module_utils.bedplate.model_memory import Wish
+
+        wish = Wish(context or None, concurrency, dtype, quantization, task=serve_as)
+        sys.exit(model_fit(Question(reference or "", gpu, float(memory) if memory else None, wish), json))
+
+
 @task(help={"all": "also the slow and destructive tests", "only": "run only stages with these names, comma separated"})
 def test(_context: Context, all: bool = False, only: str | None = None) -> None:
     """Prove every layer: lint, unit and app tests, then a server from bare to a chat answer."""

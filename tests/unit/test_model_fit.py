@@ -39,7 +39,11 @@ def headers(config: dict[str, Any], dtype: str = "BF16") -> dict[str, dict[str, 
 
 def facts(**changes: Any) -> dict[str, Any]:
     config = {**CONFIG, **changes}
-    more = {key: config.pop(key) for key in ("template", "tokenizer", "labels", "layer_kinds", "shared_layers") if key in config}
+    more = {
+        key: config.pop(key)
+        for key in ("template", "tokenizer", "labels", "layer_kinds", "shared_layers")
+        if key in config
+    }
     plain = {"template": True, "tokenizer": True, "labels": 2, "layer_kinds": [], "shared_layers": 0}
     return {**plain, **more, "auto_map": {}, "shape": shape_of(config, headers(config))}
 
@@ -58,7 +62,9 @@ def test_the_arithmetic_of_a_known_model() -> None:
     assert answer.per_token == 147_456
     assert answer.kv_wanted == 16 * 8192 * 147_456 == 18 * GIB
     assert answer.verdict == "fewer" and 1 <= answer.full_sequences < 16
-    assert arithmetic(answer).startswith("weights 15.3 GiB + runtime 0.62 GiB + keys and values 18.0 GiB (16 x 8192 tokens)")
+    assert arithmetic(answer).startswith(
+        "weights 15.3 GiB + runtime 640 MiB + keys and values 18.0 GiB (16 x 8192 tokens)"
+    )
     found = advice(shape, answer, [A10, SMALLER, BIGGER])
     assert "quantization: int8" not in found, "13 GiB of keys and values would still be too much"
     assert any(one.startswith("context_length: ") for one in found) and "a bigger GPU: NVIDIA L40S" in found

@@ -18,7 +18,7 @@ DTYPE_BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 QUANTIZATIONS = ("int8", "nf4")
 # What a process needs before it holds a single weight: the CUDA context with its libraries on a GPU (an estimate, none was at
 # hand); Python, PyTorch and Transformers in the service's processes on a CPU (measured, docs/models.md).
-GPU_RUNTIME, CPU_RUNTIME = 640 * MIB, 1024 * MIB
+GPU_RUNTIME, CPU_RUNTIME = 640 * MIB, 512 * MIB
 SMALLEST_BLOCK, SHORTEST = 64, 256
 
 

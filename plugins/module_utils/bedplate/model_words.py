@@ -14,7 +14,9 @@ _MOST_GPUS = 8
 
 
 def gib(count: int) -> str:
-    """1.5 GiB."""
+    """Such as 1.53 GiB, 640 MiB."""
+    if count < GIB:
+        return f"{count / 2**20:.0f} MiB"
     return f"{count / GIB:.2f} GiB" if count < 10 * GIB else f"{count / GIB:.1f} GiB"
 
 
