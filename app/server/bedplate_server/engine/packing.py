@@ -11,20 +11,55 @@ from torch import nn
 _ROWS = 16
 # A weight that the embedding shares would be there twice: up to this size that is worth it.
 _SHARED_BYTES = 2**28
+# Layers that Transformers' models give the same input, one after the other: one product makes the results of all.
+_TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
 class PackedLinear(nn.Module):
     """A linear layer with its weight in oneDNN's layout; the plain one is kept only where an embedding has it anyway."""
 
-    def __init__(self, linear: nn.Linear, *, shared: bool) -> None:
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, *, shared: bool = False) -> None:
         super().__init__()
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach().contiguous(), _ROWS)
-        self.bias = linear.bias
-        self.weight = linear.weight if shared else None
+        self.out_features, self.in_features = weight.shape
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), _ROWS)
+        self.bias = bias
+        self.weight = weight if shared else None
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self._packed, self.bias, "none", [], "")
+        return result
+
+
+class Together(nn.Module):
+    """Layers with one input, packed as one; the first that is called works for the others, too."""
+
+    def __init__(self, linears: list[nn.Linear]) -> None:
+        super().__init__()
+        weight = torch.cat([linear.weight for linear in linears])
+        bias = None if linears[0].bias is None else torch.cat([linear.bias for linear in linears])
+        self._linear = PackedLinear(weight, bias)
+        self._sizes = [linear.out_features for linear in linears]
+        self._inputs: torch.Tensor | None = None
+        self._results: list[torch.Tensor] = []
+
+    def forward(self, index: int, inputs: torch.Tensor) -> torch.Tensor:
+        """What layer `index` makes of `inputs`; contiguous, because models take it apart."""
+        if inputs is not self._inputs:
+            self._inputs = inputs
+            self._results = [part.contiguous() for part in self._linear(inputs).split(self._sizes, dim=-1)]
+        return self._results[index]
+
+
+class Member(nn.Module):
+    """One of the layers of a `Together`."""
+
+    def __init__(self, together: Together, index: int, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self._together, self._index = together, index
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self._together(self._index, inputs)
         return result
 
 
@@ -38,12 +73,30 @@ def pack(model: nn.Module) -> int:
     shared = {weight.data_ptr() for weight in elsewhere}
     count = 0
     for module in list(model.modules()):
+        for names in _TOGETHER:
+            count += _pack_together(module, names)
         for name, child in module.named_children():
-            if type(child) is nn.Linear and child.weight.dtype in (torch.float32, torch.bfloat16):
+            if _plain(child):
                 twice = child.weight.data_ptr() in shared
                 if twice and child.weight.nbytes > _SHARED_BYTES:
                     continue
-                packed: Any = PackedLinear(child, shared=twice)
+                packed: Any = PackedLinear(child.weight, child.bias, shared=twice)
                 setattr(module, name, packed.requires_grad_(False).eval())
                 count += 1
     return count
+
+
+def _plain(layer: Any) -> bool:
+    return type(layer) is nn.Linear and layer.weight.dtype in (torch.float32, torch.bfloat16)
+
+
+def _pack_together(module: nn.Module, names: tuple[str, ...]) -> int:
+    linears: list[Any] = [getattr(module, name, None) for name in names]
+    if not all(map(_plain, linears)):
+        return 0
+    if len({(linear.in_features, linear.bias is None, linear.weight.dtype) for linear in linears}) > 1:
+        return 0
+    together = Together(linears)
+    for index, (name, linear) in enumerate(zip(names, linears, strict=True)):
+        setattr(module, name, Member(together, index, linear).eval())
+    return len(linears)
