@@ -146,14 +146,24 @@ def tree_states(folder):
     return {"whole": whole, "links": links}
 
 
-def requested_revisions(folder):
-    """For each published tree that was fetched from a hub: what was asked for, so that a branch is not asked again."""
+def published_manifests(folder):
+    """What each published tree's manifest says of itself: the source it was asked for as, if it had one, and its revision."""
     found = {}
     for path in Path(folder).glob("[!.]*/manifest.json"):
         manifest = read_json(path)
-        if isinstance(manifest, dict) and manifest.get("requested"):
-            found[path.parent.name] = manifest["requested"]
+        if isinstance(manifest, dict):
+            found[path.parent.name] = {key: manifest.get(key, "") for key in ("requested", "revision")}
     return found
+
+
+def incoming_bytes(folder):
+    """What trees that are not whole yet hold on the disk, by name: room that is taken already."""
+    return {
+        entry.name: sum(
+            path.lstat().st_blocks * 512 for path in entry.rglob("*") if path.is_file() and path.lstat().st_nlink == 1
+        )
+        for entry in Path(folder, ".incoming").glob("*")
+    }
 
 
 def certificate(path):
@@ -210,7 +220,8 @@ def main():
         "units": units,
         "files": {path: file_state(path) for path in ask["files"]},
         "trees": {folder: tree_states(folder) for folder in ask["trees"]},
-        "requested": {folder: requested_revisions(folder) for folder in ask["trees"]},
+        "manifests": {folder: published_manifests(folder) for folder in ask["trees"]},
+        "incoming": {folder: incoming_bytes(folder) for folder in ask["trees"]},
         "stamps": {
             path.name: (read_text(path) or "").strip() for path in Path(ask["stamps"] or "/nonexistent").glob("*")
         },

@@ -1,46 +1,51 @@
 #!/usr/bin/python
 # Copyright: The Bedplate developers
 # SPDX-License-Identifier: Apache-2.0
-"""Fetch a model from a Hugging Face Hub into its incoming folder, every byte proven against what the Hub lists."""
+"""Bring a locked model to this server whole and proven: a transfer in a unit of its own, which this module starts and attends."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: bedplate_model_fetch
-short_description: Fetch a model's files from a Hub
+short_description: Fetch a locked model from its origins, every byte proven, or not at all
 description:
-  - Resolves the revision to a commit, refuses what must not be served (pickles, own code, no disk) before the first byte, fetches
-    the files the service reads and proves each against the Hub's sha256 (small files; against their git hash).
-  - The files lie in the incoming folder then; the module C(bedplate_tree) publishes them.
+  - Starts C(model_fetcher) as a transient systemd unit, so that a lost connection is harmless, or finds the one that an earlier run
+    started. Waits for C(wait) seconds and tells how far it is; the action plugin of the same name calls it again until it has ended.
+  - The files are fetched by aria2 into the incoming folder next to the destination, proven by the manifest's sha256, and published in
+    one rename. A killed transfer goes on where it was.
 options:
   name:
-    description: Name the model is served by.
+    description: Name the model is served by, for messages.
     type: str
     required: true
-  repo:
-    description: Repository, C(org/name).
-    type: str
-    required: true
-  revision:
-    description: Commit, tag or branch.
-    type: str
-    required: true
-  endpoint:
-    description: Address of the Hub.
-    type: str
-    required: true
-  token:
-    description: Token for gated models.
-    type: str
-    default: ""
-  python:
-    description: A Python that has huggingface_hub.
+  dest:
+    description: The model's folder, with its revision in the name.
     type: path
     required: true
-  models:
-    description: Folder of the published models.
-    type: path
+  manifest:
+    description: What the folder has to hold, an entry of models.lock.
+    type: dict
     required: true
+  origins:
+    description:
+      - Where the files are, in the order they are asked. C(kind) is C(files) (C(url) with C({path}), and C(secret), a name in
+        I(secrets), put in the place of C({secret}) or sent as a bearer token), C(archive) (C(url), C(size), C(sha256), C(folder)) or
+        C(folder) (C(path) on this server); C(name) is for messages.
+    type: list
+    elements: dict
+    required: true
+  secrets:
+    description: Tokens by name. They are handed to the transfer in a file on /run that only root reads, and nowhere else.
+    type: dict
+    default: {}
+  wait:
+    description: How many seconds to wait for the end of the transfer.
+    type: float
+    default: 10
+  run:
+    description: Folder of the transfers' jobs and their progress.
+    type: path
+    default: /run/bedplate-fetch
 author: The Bedplate developers
 """
 
@@ -48,160 +53,150 @@ EXAMPLES = r"""
 - name: Fetch a model
   bedplate_model_fetch:
     name: qwen
-    repo: Qwen/Qwen3-0.6B
-    revision: main
-    endpoint: "{{ hf_endpoint }}"
-    python: /opt/bedplate/envs/inference/bin/python
-    models: /opt/bedplate/models
+    dest: /opt/bedplate/models/Qwen--Qwen3-0.6B@c1899de289a0
+    manifest: "{{ entry }}"
+    origins: [{kind: files, name: the Hub, url: "https://hub.example/Qwen/Qwen3-0.6B/resolve/c1899de/{path}"}]
 """
 
 RETURN = r"""
-directory:
-  description: Folder name of the model, C(org--name@rev12).
+finished:
+  description: Whether the model is published.
   returned: success
-  type: str
-manifest:
-  description: What the tree has to hold.
+  type: bool
+progress:
+  description: C(done) and C(total) bytes, C(rate) in bytes a second.
   returned: success
+  type: dict
+result:
+  description: C(fetched) bytes, C(bytes) of the model and C(seconds), once it is published.
+  returned: when finished
   type: dict
 """
 
 import hashlib
-import inspect
 import json
-import subprocess
+import os
+import shutil
+import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.bedplate import hub_fetch
-from ansible.module_utils.bedplate.hostfacts import free_bytes, read_text
-from ansible.module_utils.bedplate.manifest import sha256_of, tree_revision
-from ansible.module_utils.bedplate.model_source import directory_name, model_problems, wanted_files
-from ansible.module_utils.bedplate.refusal import refusal
-from ansible.module_utils.bedplate.tree import open_incoming
+from ansible.module_utils.bedplate import aria2, manifest, model_fetcher, program, refusal, tree, web
+from ansible.module_utils.bedplate.hostfacts import read_json
 
-SPARE = 1.02  # of the bytes to fetch: file system blocks, the manifest
-FIXES = {
-    "RepositoryNotFoundError": "check the name in model_list; for a private model set model_hub_token.",
-    "RevisionNotFoundError": "check the revision after @ in model_list.",
-    "GatedRepoError": "accept the model's terms on its page and set model_hub_token (ansible-vault).",
-}
+PROGRAM = (aria2, manifest, model_fetcher, refusal, tree, web)
+# What a proxy and its certificate are called; a unit inherits nothing.
+ENVIRONMENT = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "SSL_CERT_FILE")
+POLL_S = 0.2
 
 
-def ask_hub(module, **ask):
-    """Run hub_fetch with the environment's Python; the token goes through standard input."""
-    common = {key: module.params[key] for key in ("endpoint", "token", "repo")}
-    command = [module.params["python"], "-I", "-c", inspect.getsource(hub_fetch)]
-    done = subprocess.run(command, input=json.dumps({**common, **ask}), capture_output=True, text=True, check=False)
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
-        answer = {"error": "no answer", "message": done.stderr[-400:]}
-    if "error" in answer:
-        fix = FIXES.get(
-            answer["error"], "check that the server reaches hf_endpoint (proxy, mirror, certificates), then run again."
+class Transfer:
+    """The unit and its folder on /run."""
+
+    def __init__(self, module):
+        self.module = module
+        self.dest = Path(module.params["dest"])
+        self.unit = "bedplate-fetch-" + hashlib.sha256(str(self.dest).encode()).hexdigest()[:12]
+        self.place = Path(module.params["run"]) / self.dest.name
+
+    def is_running(self):
+        done, said, _ = self.module.run_command(
+            ["systemctl", "show", "--property", "ActiveState", "--value", f"{self.unit}.service"]
         )
-        found = f"{answer['error']}: {answer['message']}"
-        fail(
-            module,
-            refusal(
-                "BP510", f"{module.params['endpoint']} does not give {module.params['repo']}", found, "its files", fix
-            ),
-        )
-    return answer
+        # Between a kill and the restart by systemd it is "activating".
+        return done == 0 and said.strip() in ("active", "activating", "reloading", "deactivating")
 
+    def start(self):
+        """Write the job and the program, and let systemd run it. What a broken one of before left is removed."""
+        ask = self.module.params
+        self.place.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        shutil.rmtree(self.place, ignore_errors=True)
+        installed = program.install(self.place, PROGRAM)
+        given = {name: os.environ.get(name) or os.environ.get(name.upper(), "") for name in ENVIRONMENT}
+        settings = {"ca_file": given["SSL_CERT_FILE"]} if given["SSL_CERT_FILE"] else {}
+        job = {key: ask[key] for key in ("name", "dest", "manifest", "origins", "secrets")}
+        job.update(environment=given, settings=settings)
+        handle = os.open(self.place / "job.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as stream:
+            json.dump(job, stream)
+        self.dest.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.module.run_command(["systemctl", "reset-failed", f"{self.unit}.service"])
+        properties = {
+            "Description": f"Bedplate fetches {self.dest.name}",
+            # A killed transfer goes on by itself; one that has told why it stopped has ended well.
+            "Restart": "on-failure",
+            "RestartSec": "1",
+            "StartLimitIntervalSec": "300",
+            "StartLimitBurst": "20",
+            "ProtectSystem": "strict",
+            "ReadWritePaths": f"{self.dest.parent} {self.place}",
+            "CapabilityBoundingSet": "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER",
+            "NoNewPrivileges": "yes",
+            "PrivateTmp": "yes",
+            "ProtectHome": "read-only",
+            "IOSchedulingClass": "best-effort",
+            "IOSchedulingPriority": "6",
+            "Nice": "5",
+        }
+        call = program.command(installed, model_fetcher, str(self.place))
+        done, said, wrong = self.module.run_command(program.unit_command(self.unit, properties, call))
+        if done != 0 and not self.is_running():
+            found = (wrong or said).strip()
+            fix = "systemctl status on the server; Bedplate needs systemd."
+            self.module.fail_json(
+                msg=refusal.refusal("BP513", f"model {ask['name']}: no transfer", found, "a transient unit", fix)
+            )
 
-def fail(module, *problems):
-    module.fail_json(msg="\n".join(problems))
+    def result(self):
+        """What the transfer ended with, or None."""
+        found = read_json(self.place / "result.json")
+        return found if isinstance(found, dict) else None
 
-
-def is_proven(path, entry):
-    """Whether a fetched file is what the Hub lists: by sha256 for big files, by git's blob hash for small ones."""
-    if path.is_symlink() or not path.is_file() or path.stat().st_size != entry["size"]:
-        return False
-    if entry["sha256"]:
-        return sha256_of(path) == entry["sha256"]
-    blob = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(blob) + blob).hexdigest() == entry["git"]
-
-
-def fetch(module, commit, folder, entries):
-    """Fetch what is not there yet and prove it."""
-    missing = [entry for entry in entries if not is_proven(folder / entry["path"], entry)]
-    for entry in missing:
-        (folder / entry["path"]).unlink(missing_ok=True)
-    if missing:
-        ask_hub(module, do="fetch", revision=commit, folder=str(folder), paths=[entry["path"] for entry in missing])
-    wrong = [entry["path"] for entry in missing if not is_proven(folder / entry["path"], entry)]
-    if wrong:
-        for path in wrong:
-            (folder / path).unlink(missing_ok=True)
-        fix = "run again; if it stays, the mirror of hf_endpoint is damaged."
-        fail(
-            module,
-            refusal(
-                "BP511", f"{module.params['repo']}: wrong bytes", ", ".join(wrong[:3]), "the Hub's own hashes", fix
-            ),
-        )
+    def progress(self):
+        found = read_json(self.place / "progress.json")
+        total = sum(entry["size"] for entry in self.module.params["manifest"]["files"])
+        return found if isinstance(found, dict) else {"done": 0, "total": total, "rate": 0}
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "repo": {"type": "str", "required": True},
-            "revision": {"type": "str", "required": True},
-            "endpoint": {"type": "str", "required": True},
-            "token": {"type": "str", "default": "", "no_log": True},
-            "python": {"type": "path", "required": True},
-            "models": {"type": "path", "required": True},
+            "dest": {"type": "path", "required": True},
+            "manifest": {"type": "dict", "required": True},
+            "origins": {"type": "list", "elements": "dict", "required": True},
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "wait": {"type": "float", "default": 10},
+            "run": {"type": "path", "default": "/run/bedplate-fetch"},
         },
         supports_check_mode=False,
     )
-    name, repo, models = module.params["name"], module.params["repo"], Path(module.params["models"])
-    source = f"hf://{repo}@{module.params['revision']}"
-    listed = ask_hub(module, do="list", revision=module.params["revision"])
-    commit = listed["commit"]
-    wanted = set(wanted_files(entry["path"] for entry in listed["files"]))
-    entries = sorted((entry for entry in listed["files"] if entry["path"] in wanted), key=lambda entry: entry["path"])
-
-    dest = models / directory_name(repo, commit)
-    folder = open_incoming(dest, {"files": [{**entry, "sha256": entry["sha256"] or ""} for entry in entries]}, (0, 0))
-    small = [entry for entry in entries if entry["path"].endswith(".json")]
-    fetch(module, commit, folder, small)
-    problems = model_problems(
-        name, source, entries, {entry["path"]: read_text(folder / entry["path"]) or "" for entry in small}
-    )
-    needed = int(SPARE * sum(entry["size"] for entry in entries if not (folder / entry["path"]).exists()))
-    free = free_bytes(folder)
-    if needed > free:
-        fix = f"free {(needed - free) / 1e9:.1f} GB there, or choose a smaller model."
-        problems.append(
-            refusal(
-                "BP506",
-                f"model {name} does not fit on the disk",
-                f"{free / 1e9:.1f} GB free in {models}",
-                f"{needed / 1e9:.1f} GB",
-                fix,
+    transfer = Transfer(module)
+    end = time.monotonic() + module.params["wait"]
+    started = not transfer.is_running() and transfer.result() is None
+    if started:
+        transfer.start()
+    while transfer.result() is None and time.monotonic() < end and transfer.is_running():
+        time.sleep(POLL_S)
+    result = transfer.result()
+    if result is None:
+        if started and not transfer.is_running():
+            fix = f"journalctl -u {transfer.unit} on the server says why."
+            title = f"model {module.params['name']}: the transfer does not get on"
+            module.fail_json(
+                msg=refusal.refusal("BP513", title, "its unit ended without a word", "a running transfer", fix)
             )
-        )
-    if problems:
-        fail(module, *problems)
-    fetch(module, commit, folder, entries)
-
-    digests = {entry["path"]: entry["sha256"] or sha256_of(folder / entry["path"]) for entry in entries}
-    files = [{"path": entry["path"], "size": entry["size"], "sha256": digests[entry["path"]]} for entry in entries]
-    manifest = {
-        "repo": repo,
-        "source": "hub",
-        "requested": f"{repo}@{module.params['revision']}",
-        "commit": commit,
-        "revision": tree_revision(files),
-        "licence": listed["licence"],
-        "bytes": sum(entry["size"] for entry in files),
-        "files": files,
-    }
-    module.exit_json(changed=True, directory=dest.name, manifest=manifest)
+        # Under way; one that was stopped meanwhile is started again by the next call.
+        module.exit_json(changed=True, finished=False, progress=transfer.progress())
+    shutil.rmtree(transfer.place, ignore_errors=True)
+    if "problem" in result:
+        module.fail_json(msg=result["problem"])
+    module.exit_json(
+        changed=True,
+        finished=True,
+        result=result,
+        progress={"done": result["bytes"], "total": result["bytes"], "rate": 0},
+    )
 
 
 if __name__ == "__main__":

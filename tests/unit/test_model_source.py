@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from ansible.module_utils.bedplate.model_source import (
     directory_name,
-    fetched,
     located,
     plan,
     receipt,
     safetensors_bytes,
+    unlocked,
     wanted_files,
 )
 
@@ -109,32 +109,60 @@ def test_misspelt_keys_and_double_names_are_refused(model: Path) -> None:
     assert "BP501" in "".join(plan([{"name": "a/../b", "source": str(model)}])[0]["problems"])
 
 
-def test_a_commit_names_its_folder_and_a_branch_keeps_what_it_was_resolved_to() -> None:
-    folder = directory_name("acme/tiny", COMMIT)
+def entry(revision: str = "c0ffee") -> dict[str, Any]:
+    """An entry of models.lock."""
+    return {
+        "repo": "acme/tiny",
+        "commit": COMMIT,
+        "directory": directory_name("acme/tiny", COMMIT),
+        "revision": revision,
+    }
+
+
+def test_a_locked_source_has_its_folder_and_an_unlocked_one_waits_for_a_lock() -> None:
     models = [
-        {"name": "pinned", "source": f"hf://acme/tiny@{COMMIT}"},
-        {"name": "moving", "source": "hf://acme/tiny@main"},
+        {"name": "one", "source": "hf://acme/tiny@main"},
+        {"name": "two", "source": "modelscope://acme/tiny@master"},
     ]
-    planned = plan(models)
-    links = {"pinned": folder}
-    before = located(planned, [], {}, {}, update=False)
-    assert [model["directory"] for model in before] == [folder, ""]
-    after = located(planned, [folder], links, {folder: "acme/tiny@main"}, update=False)
-    assert [(model["directory"], model["settled"]) for model in after] == [(folder, True), (folder, False)]
-    asked_again = located(planned, [folder], links, {folder: "acme/tiny@main"}, update=True)
-    assert asked_again[1]["directory"] == "" and not asked_again[1]["whole"]
+    found = located(plan(models, locks={"hf://acme/tiny@main": entry()}), [], {}, {})
+    assert [model["directory"] for model in found] == [f"acme--tiny@{COMMIT[:12]}", ""]
+    assert unlocked([*found, *found]) == [{"name": "two", "source": "modelscope://acme/tiny@master"}]
 
 
-def test_the_receipt_tells_the_service_where_a_fetched_model_is() -> None:
-    planned = located(plan([{"name": "m", "source": "hf://acme/tiny@main", "dtype": "bfloat16"}]), [], {}, {}, False)
-    brought = fetched(
-        planned, [{"item": {"name": "m"}, "directory": "acme--tiny@0123456789ab", "manifest": {"files": []}}]
-    )
-    assert receipt(brought, "/opt/models") == [
+def test_a_published_folder_counts_only_with_the_files_that_are_locked() -> None:
+    planned = plan([{"name": "m", "source": "hf://acme/tiny@main"}], locks={"hf://acme/tiny@main": entry()})
+    folder = directory_name("acme/tiny", COMMIT)
+    for revision, whole in (("c0ffee", True), ("other", False)):
+        published = {folder: {"requested": "hf://acme/tiny@main", "revision": revision}}
+        (model,) = located(planned, [folder], {"m": folder}, published)
+        assert (model["whole"], model["settled"]) == (whole, whole)
+
+
+def test_a_folder_that_came_by_the_same_source_needs_no_lock() -> None:
+    planned = plan([{"name": "m", "source": "https://files.example/tiny/SHA256SUMS"}])
+    published = {"web--tiny@0123": {"requested": "https://files.example/tiny/SHA256SUMS", "revision": "0123"}}
+    (model,) = located(planned, ["web--tiny@0123"], {}, published)
+    assert (model["directory"], model["whole"], model["settled"]) == ("web--tiny@0123", True, False)
+    assert unlocked([model]) == []
+    assert unlocked(located(planned, [], {}, published)), "a damaged folder stands in for nothing"
+
+
+def test_a_folder_of_the_controller_that_holds_the_model_is_copied(tmp_path: Path) -> None:
+    folder = tmp_path / directory_name("acme/tiny", COMMIT)
+    folder.mkdir()
+    locks = {"hf://acme/tiny@main": entry()}
+    (model,) = plan([{"name": "m", "source": "hf://acme/tiny@main"}], locks=locks, origins=["http://x", str(tmp_path)])
+    assert model["copy_from"] == str(folder)
+
+
+def test_the_receipt_tells_the_service_where_a_model_is() -> None:
+    locks = {"hf://acme/tiny@main": entry()}
+    models = [{"name": "m", "source": "hf://acme/tiny@main", "dtype": "bfloat16"}]
+    assert receipt(located(plan(models, locks=locks), [], {}, {}), "/opt/models") == [
         {
             "name": "m",
             "source": "hf://acme/tiny@main",
-            "path": "/opt/models/acme--tiny@0123456789ab",
+            "path": f"/opt/models/acme--tiny@{COMMIT[:12]}",
             "service": {"task": "auto", "dtype": "bfloat16"},
         }
     ]

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.bedplate.manifest import Manifest, tree_manifest
-from ansible.module_utils.bedplate.model_facts import facts_of_directory
+from .model_facts import facts_of_directory
+from ansible.module_utils.bedplate.model_reference import FORMS, reference_of
 from ansible.module_utils.bedplate.refusal import refusal
 
-_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 SERVICE_KEYS = (
     "task",
     "dtype",
@@ -47,12 +46,18 @@ def directory_name(repo: str, revision: str) -> str:
     return f"{repo.replace('/', '--')}@{revision[:12]}"
 
 
-def plan(models: Sequence[Mapping[str, Any]], known: MutableMapping[str, str] | None = None) -> list[dict[str, Any]]:
-    """Each model of the inventory with its source read: adds `kind`, `repo`, `revision`, `directory`, `manifest`, `problems`.
+def plan(
+    models: Sequence[Mapping[str, Any]],
+    known: MutableMapping[str, str] | None = None,
+    locks: Mapping[str, Mapping[str, Any]] | None = None,
+    origins: Sequence[str] = (),
+) -> list[dict[str, Any]]:
+    """Each model of the inventory with its source read: adds `kind`, `repo`, `revision`, `directory`, `manifest`, `copy_from`, `problems`.
 
-    For a hub the last three are settled on the server, unless the revision is a full commit.
+    locks: the entries of models.lock; without one a source that needs it has neither directory nor manifest. origins: folders on
+    the controller that may hold the model by its directory; `copy_from` is the folder to copy from, if there is one.
     """
-    planned = [{"task": "auto", **model, **_source(model, known)} for model in models]
+    planned = [{"task": "auto", **model, **_source(model, known, locks or {}, origins)} for model in models]
     names = [model.get("name") for model in models]
     for model in planned:
         if names.count(model.get("name")) > 1:
@@ -64,32 +69,32 @@ def located(
     planned: Iterable[Mapping[str, Any]],
     whole: Sequence[str],
     links: Mapping[str, str],
-    requested: Mapping[str, str],
-    update: bool,
+    published: Mapping[str, Mapping[str, str]],
 ) -> list[dict[str, Any]]:
-    """What the server has of each planned model: settles a hub model's `directory`, adds `whole` and `settled` (whole and linked).
+    """What the server has of each planned model: adds `whole` and `settled` (whole and linked).
 
-    whole: folders that are published and untouched. links: folder by model name. requested: for each folder fetched from a
-    hub, the `org/name@revision` it was asked as; a branch stays where it was resolved to unless `update`.
+    whole: folders that are published and untouched. links: folder by model name. published: what each folder's manifest says of
+    itself, `requested` (the source it was locked as) and `revision`. A folder that came by the same source stands in for a lock.
     """
-    asked = {reference: folder for folder, reference in requested.items() if folder in whole}
+    sources = {about.get("requested"): folder for folder, about in published.items() if folder in whole}
     found = []
     for model in planned:
-        directory = model["directory"] or ("" if update else asked.get(f"{model['repo']}@{model['revision']}", ""))
-        settled = directory in whole and links.get(model["name"]) == directory
-        found.append({**model, "directory": directory, "whole": directory in whole, "settled": settled})
+        directory = model["directory"] or sources.get(model["source"], "")
+        revision = (model["manifest"] or {}).get("revision")
+        is_whole = directory in whole and revision in (None, published.get(directory, {}).get("revision"))
+        settled = is_whole and links.get(model["name"]) == directory
+        found.append({**model, "directory": directory, "whole": is_whole, "settled": settled})
     return found
 
 
-def fetched(models: Iterable[Mapping[str, Any]], results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The models with the folder and manifest that the module bedplate_model_fetch reported for some of them."""
-    brought = {result["item"]["name"]: result for result in results if result.get("manifest")}
-    return [
-        {**model, **{key: brought[model["name"]][key] for key in ("directory", "manifest")}}
-        if model["name"] in brought
-        else dict(model)
+def unlocked(models: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Name and source of the models that a lock is needed for and nothing stands in for it, each source once."""
+    needed = {
+        model["source"]: {"name": model["name"], "source": model["source"]}
         for model in models
-    ]
+        if model["kind"] not in (None, "directory") and not model["directory"] and not model["problems"]
+    }
+    return list(needed.values())
 
 
 def receipt(models: Iterable[Mapping[str, Any]], folder: str) -> list[dict[str, Any]]:
@@ -97,7 +102,7 @@ def receipt(models: Iterable[Mapping[str, Any]], folder: str) -> list[dict[str, 
     return [
         {
             "name": model["name"],
-            "source": f"hf://{model['repo']}@{model['revision']}" if model["kind"] == "hub" else model["repo"],
+            "source": model["repo"] if model["kind"] == "directory" else model["source"],
             "path": f"{folder}/{model['directory']}",
             "service": {key: model[key] for key in SERVICE_KEYS if key in model},
         }
@@ -105,52 +110,65 @@ def receipt(models: Iterable[Mapping[str, Any]], folder: str) -> list[dict[str, 
     ]
 
 
-def _source(model: Mapping[str, Any], known: MutableMapping[str, str] | None) -> dict[str, Any]:
-    read: dict[str, Any] = {"kind": None, "repo": "", "revision": "", "directory": "", "manifest": None, "problems": []}
-    name, source = str(model.get("name", "")), str(model.get("source", ""))
+def _source(
+    model: Mapping[str, Any],
+    known: MutableMapping[str, str] | None,
+    locks: Mapping[str, Mapping[str, Any]],
+    origins: Sequence[str],
+) -> dict[str, Any]:
+    name, source, problems = str(model.get("name", "")), str(model.get("source", "")), []
     if not _NAME.fullmatch(name):
-        read["problems"].append(
-            _wrong(model, f"the name {name!r}", "letters, digits, '.', '_' and '-'", "correct the name")
-        )
+        problems.append(_wrong(model, f"the name {name!r}", "letters, digits, '.', '_' and '-'", "correct the name"))
     unknown = sorted(set(model) - _KEYS)
     if unknown:
-        read["problems"].append(
+        problems.append(
             _wrong(model, f"the key {', '.join(unknown)}", f"one of {', '.join(sorted(_KEYS))}", "correct the key")
         )
-    hub = _HUB.fullmatch(source)
-    if hub:
-        commit = hub["revision"] if _COMMIT.fullmatch(hub["revision"]) else ""
-        return {
-            **read,
-            **hub.groupdict(),
-            "kind": "hub",
-            "directory": directory_name(hub["repo"], commit) if commit else "",
-        }
-    if not Path(source).is_absolute() or not Path(source).is_dir():
-        fix = "name an absolute path on the controller, or hf://org/name@revision"
-        read["problems"].append(_wrong(model, f"the source {source!r}", "a directory or hf://org/name@revision", fix))
-        return read
-    manifest = tree_manifest(source, known)
-    repo = f"bedplate/{name}"
+    read = {
+        "source": source,
+        "kind": None,
+        "repo": "",
+        "revision": "",
+        "directory": "",
+        "manifest": None,
+        "copy_from": "",
+    }
+    reference = reference_of(source)
+    if reference is None or (reference.kind == "directory" and not Path(source).is_dir()):
+        found = f"the source {source!r}" + (", which is no folder here" if reference else "")
+        return {**read, "problems": [*problems, _wrong(model, found, FORMS, "correct the source")]}
+    if reference.kind == "directory":
+        found_there, wrong = _directory(name, source, known)
+        return {**read, **found_there, "problems": [*problems, *wrong]}
+    read.update(kind=reference.kind, repo=reference.repo, revision=reference.revision)
+    entry = locks.get(source)
+    if entry:
+        manifest = {**entry, "source": reference.kind, "requested": source}
+        copies = [Path(origin) / entry["directory"] for origin in origins if origin.startswith("/")]
+        copy = next((str(folder) for folder in copies if folder.is_dir()), "")
+        read.update(directory=entry["directory"], manifest=manifest, copy_from=copy)
+    return {**read, "problems": problems}
+
+
+def _directory(name: str, source: str, known: MutableMapping[str, str] | None) -> tuple[dict[str, Any], list[str]]:
+    """A folder on the controller, which is named by its content, and what is wrong with it."""
+    manifest, repo = tree_manifest(source, known), f"bedplate/{name}"
     texts = {
         entry["path"]: _small_text(Path(source) / entry["path"])
         for entry in manifest["files"]
         if entry["path"].endswith(".json")
     }
-    problems = [
-        *read["problems"],
-        *model_problems(name, source, manifest["files"], texts),
-        *_cut_files(name, source, manifest),
-    ]
-    return {
+    problems = [*model_problems(name, source, manifest["files"], texts), *_cut_files(name, source, manifest)]
+    read = {
         "kind": "directory",
         "repo": repo,
         "revision": manifest["revision"],
         "directory": directory_name(repo, manifest["revision"]),
         "manifest": {"repo": repo, "source": "directory", **manifest},
         "facts": None if problems else facts_of_directory(source),
-        "problems": problems,
+        "copy_from": source,
     }
+    return read, problems
 
 
 def _wrong(model: Mapping[str, Any], found: str, wanted: str, fix: str) -> str:

@@ -41,8 +41,8 @@ def open_incoming(dest: Path, manifest: Manifest, owner: tuple[int, int]) -> Pat
     return incoming
 
 
-def close_incoming(dest: Path, manifest: Manifest) -> list[str]:
-    """Take the filled folder over, remove what the manifest does not name, prove the rest.
+def close_incoming(dest: Path, manifest: Manifest, proven: frozenset[str] = frozenset()) -> list[str]:
+    """Take the filled folder over, remove what the manifest does not name, prove the rest but for what the caller has just proven.
 
     Returns the paths that are absent or wrong; the wrong ones are gone then, so that the next copy brings them again.
     """
@@ -52,7 +52,8 @@ def close_incoming(dest: Path, manifest: Manifest) -> list[str]:
             os.lchown(place, os.getuid(), os.getgid())
     for stray in stray_paths(incoming, manifest["files"]):
         stray.unlink()
-    damaged: list[str] = damaged_files(incoming, manifest["files"], flush=True)
+    unproven = [entry for entry in manifest["files"] if entry["path"] not in proven]
+    damaged: list[str] = damaged_files(incoming, unproven, flush=True)
     for path in damaged:
         (incoming / path).unlink(missing_ok=True)
     return damaged
@@ -60,7 +61,7 @@ def close_incoming(dest: Path, manifest: Manifest) -> list[str]:
 
 def publish(dest: Path, manifest: Manifest, manifest_name: str) -> None:
     """Give the proven folder its name. The manifest inside notes the files' times: later runs compare those first."""
-    incoming, replaced = incoming_of(dest), incoming_of(dest).with_suffix(".replaced")
+    incoming, replaced = incoming_of(dest), incoming_of(dest).with_name(f"{dest.name}.replaced")
     for folder, files in _walk(incoming, topdown=False):
         for file in files:
             file.chmod(0o444)
