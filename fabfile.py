@@ -8,6 +8,7 @@ from pathlib import Path
 from fabric import task
 from invoke.context import Context
 from rich.console import Console
+from rich.prompt import Confirm
 
 # Fabric loads this file by path; ops is beside it.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -193,8 +194,13 @@ def lock(_context: Context, torch: str, variant: str, folder: str | None = None,
 @task(
     positional=["action", "reference"],
     help={
-        "action": "fit",
-        "reference": "hf://org/name@revision or a directory",
+        "action": "lock, list, verify, repair, prune or fit",
+        "reference": "lock: a source, such as hf://Qwen/Qwen3-0.6B@main (default: every locked one anew); fit: that or a directory",
+        "endpoint": "lock: another Hub (or ModelScope) than the maker's",
+        "token-file": "lock: file with a token for gated models",
+        "inventory": "the servers, and whose models.lock it is (default: the sandbox)",
+        "limit": "these hosts alone",
+        "yes": "prune: do not ask",
         "gpu": "fit: a GPU as nvidia-smi names it",
         "memory": "fit: GiB of memory of a host without a GPU, instead of --gpu",
         "context": "fit: tokens of the longest conversation (default: the model's own)",
@@ -202,7 +208,7 @@ def lock(_context: Context, torch: str, variant: str, folder: str | None = None,
         "quantization": "fit: int8 or nf4",
         "dtype": "fit: float32, bfloat16 or float16 (default: the model's, float32 on a CPU)",
         "serve_as": "fit: the task, as in model_list",
-        "json": "fit: print JSON",
+        "json": "list, verify, fit: print JSON",
     },
 )
 def model(
@@ -216,15 +222,32 @@ def model(
     quantization: str | None = None,
     dtype: str = "auto",
     serve_as: str = "auto",
+    endpoint: str | None = None,
+    token_file: str | None = None,
+    inventory: str | None = None,
+    limit: str | None = None,
+    yes: bool = False,
     json: bool = False,
 ) -> None:
-    """Whether a model fits."""
+    """Lock what models are made of; list, verify, repair and prune what servers have; tell whether one fits."""
     if action == "fit":
         from ops.model_fit import Question, model_fit
         from plugins.module_utils.bedplate.model_memory import Wish
 
         wish = Wish(context or None, concurrency, dtype, quantization, task=serve_as)
         sys.exit(model_fit(Question(reference or "", gpu, float(memory) if memory else None, wish), json))
+    from ops import model as models
+
+    where = _inventory(inventory)
+    if action == "lock":
+        sys.exit(models.lock(reference or None, where, endpoint, Path(token_file) if token_file else None, CONSOLE))
+    if action in ("list", "verify"):
+        sys.exit(models.show(where, limit, action == "verify", json, CONSOLE))
+    if action == "repair":
+        sys.exit(models.repair(where, limit, CONSOLE))
+    if action == "prune":
+        sys.exit(models.prune(where, limit, yes, lambda question: Confirm.ask(question, default=False), CONSOLE))
+    sys.exit(f"{action}: lock, list, verify, repair, prune or fit")
 
 
 @task(help={"all": "also the slow and destructive tests", "only": "run only stages with these names, comma separated"})

@@ -142,6 +142,6 @@ def fetched_bytes(path: Path) -> int:
             blocks = sum(bin(byte).count("1") for byte in data[place + 12 : place + 12 + own])
             done += min(blocks * (1 << 14), length)
             place += 12 + own
-        return min(done, total)
+        return int(min(done, total))
     except (OSError, struct.error):
         return 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible.module_utils.bedplate.model_listing import file_url
-from ansible.module_utils.bedplate.model_reference import reference_of
-from ansible.module_utils.bedplate.sizes import size_words
+from .model_listing import file_url
+from .model_reference import reference_of
+from .sizes import size_words
 
 # Of what is to be fetched: file system blocks, the manifest.
 SPARE = 1.02

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ansible.module_utils.bedplate import aria2, tree, web
-from ansible.module_utils.bedplate.manifest import Entry, sha256_of
-from ansible.module_utils.bedplate.refusal import refusal
+from . import aria2, tree, web
+from .manifest import Entry, sha256_of
+from .refusal import refusal
 
 # Files up to this size are fetched here, larger ones by aria2.
 SMALL = 8 << 20
@@ -48,6 +48,7 @@ class Fetcher:
         self.total = sum(entry["size"] for entry in self.files)
         self.settings = aria2.Settings(**job.get("settings", {}))
         self.proven: set[str] = set()
+        self.complete: set[str] = set()
         self.wrong: dict[str, str] = {}
         self.said: dict[str, str] = {}
         self.folder = tree.incoming_of(self.dest)
@@ -89,11 +90,8 @@ class Fetcher:
         path = self.folder / entry["path"]
         if path.with_name(path.name + aria2.CONTROL).exists():
             return aria2.fetched_bytes(path)
-        try:
-            # A small file under way, or one whose proof is under way.
-            return min(path.stat().st_size, entry["size"])
-        except OSError:
-            return 0
+        # Reserved room is not yet a byte; what aria2 has finished waits for its proof.
+        return int(entry["size"]) if entry["path"] in self.complete else 0
 
     def missing(self) -> list[Entry]:
         return [entry for entry in self.files if entry["path"] not in self.proven]
@@ -108,7 +106,7 @@ class Fetcher:
         """Whether the file is the manifest's; one that is not is removed. Its bytes are on the disk afterwards."""
         path = self.folder / entry["path"]
         try:
-            good = path.stat().st_size == entry["size"] and sha256_of(path, flush=True) == entry["sha256"]
+            good = bool(path.stat().st_size == entry["size"] and sha256_of(path, flush=True) == entry["sha256"])
         except OSError:
             return False
         with self.lock:
@@ -117,6 +115,7 @@ class Fetcher:
                 self.wrong.pop(entry["path"], None)
             else:
                 path.unlink(missing_ok=True)
+                self.complete.discard(entry["path"])
                 if origin:
                     self.wrong[entry["path"]] = origin
         return good
@@ -228,6 +227,7 @@ class Fetcher:
 
         def complete(path: str) -> None:
             if path in entries:
+                self.complete.add(path)
                 proofs.append(provers.submit(self.prove, entries[path], origin))
 
         status, complaint = aria2.fetch(folder, wants, self.settings, complete)

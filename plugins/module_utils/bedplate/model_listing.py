@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Optional
 from urllib.parse import quote
 
-from ansible.module_utils.bedplate import web
-from ansible.module_utils.bedplate.manifest import Entry, tree_manifest
-from ansible.module_utils.bedplate.model_reference import ARCHIVES, Reference
-from ansible.module_utils.bedplate.model_source import wanted_files
-from ansible.module_utils.bedplate.refusal import refusal
+from . import web
+from .manifest import Entry, tree_manifest
+from .model_reference import ARCHIVES, Reference
+from .model_source import wanted_files
+from .refusal import refusal
 
 # (path, start, length) to bytes; length None is up to the end.
 Read = Callable[[str, int, Optional[int]], bytes]  # noqa: UP045 - Python 3.9 evaluates it

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.bedplate.manifest import Entry, tree_revision
-from ansible.module_utils.bedplate.model_listing import Listing, SourceError, listing_of
-from ansible.module_utils.bedplate.model_reference import Reference
-from ansible.module_utils.bedplate.model_source import directory_name, model_problems
-from ansible.module_utils.bedplate.refusal import refusal
-from ansible.module_utils.bedplate.web import WebError
+from .manifest import Entry, tree_revision
+from .model_facts import facts_of
+from .model_listing import Listing, SourceError, listing_of
+from .model_reference import Reference
+from .model_source import directory_name, model_problems
+from .refusal import refusal
+from .web import WebError
 
 Lock = dict[str, Any]
 # A Hub keeps files without a sha256 of their own in git; it takes none that is larger.
@@ -42,6 +43,7 @@ def locked(reference: Reference, name: str, endpoints: Mapping[str, str], token:
     problems = model_problems(name, reference.source, files, texts)
     if problems:
         raise SourceError("\n".join(problems))
+    facts = _facts(reference, listing, files, texts)
     revision = tree_revision(files)
     entry: Lock = {
         "repo": reference.repo,
@@ -50,6 +52,7 @@ def locked(reference: Reference, name: str, endpoints: Mapping[str, str], token:
         "directory": directory_name(reference.repo, listing.commit or revision),
         "revision": revision,
         "bytes": sum(one["size"] for one in files),
+        "facts": facts,
         "files": files,
     }
     return {**entry, "archive": listing.archive} if listing.archive else entry
@@ -66,6 +69,22 @@ def _settled(reference: Reference, listing: Listing) -> tuple[list[Entry], dict[
         if entry["path"].endswith(".json"):
             texts[entry["path"]] = data.decode("utf-8", "replace")
     return files, texts
+
+
+def _facts(reference: Reference, listing: Listing, files: list[Entry], texts: Mapping[str, str]) -> dict[str, Any]:
+    """What decides whether the model can be served; of an archive, whose weights were not kept, nothing."""
+
+    def read(path: str, start: int, length: int) -> bytes:
+        known = texts.get(path)
+        return listing.read(path, start, length) if known is None else known.encode()[start : start + length]
+
+    if listing.archive:
+        return {}
+    try:
+        return facts_of(files, read)
+    except (ValueError, WebError, OSError) as error:
+        found, fix = str(error), "take another revision, or finish the upload of the source."
+        raise SourceError(refusal("BP505", f"{reference.source} cannot be read", found, "safetensors", fix)) from None
 
 
 def _small_file(reference: Reference, listing: Listing, entry: Entry) -> bytes:

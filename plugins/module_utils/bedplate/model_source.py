@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.bedplate.manifest import Manifest, tree_manifest
+from .manifest import Manifest, tree_manifest
 from .model_facts import facts_of_directory
-from ansible.module_utils.bedplate.model_reference import FORMS, reference_of
-from ansible.module_utils.bedplate.refusal import refusal
+from .model_reference import FORMS, reference_of
+from .refusal import refusal
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SERVICE_KEYS = (
@@ -52,7 +52,7 @@ def plan(
     locks: Mapping[str, Mapping[str, Any]] | None = None,
     origins: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Each model of the inventory with its source read: adds `kind`, `repo`, `revision`, `directory`, `manifest`, `copy_from`, `problems`.
+    """Each model of the inventory with its source read: adds `kind`, `repo`, `revision`, `directory`, `manifest`, `facts`, `copy_from`, `problems`.
 
     locks: the entries of models.lock; without one a source that needs it has neither directory nor manifest. origins: folders on
     the controller that may hold the model by its directory; `copy_from` is the folder to copy from, if there is one.
@@ -116,7 +116,8 @@ def _source(
     locks: Mapping[str, Mapping[str, Any]],
     origins: Sequence[str],
 ) -> dict[str, Any]:
-    name, source, problems = str(model.get("name", "")), str(model.get("source", "")), []
+    name, source = str(model.get("name", "")), str(model.get("source", ""))
+    problems: list[str] = []
     if not _NAME.fullmatch(name):
         problems.append(_wrong(model, f"the name {name!r}", "letters, digits, '.', '_' and '-'", "correct the name"))
     unknown = sorted(set(model) - _KEYS)
@@ -124,7 +125,7 @@ def _source(
         problems.append(
             _wrong(model, f"the key {', '.join(unknown)}", f"one of {', '.join(sorted(_KEYS))}", "correct the key")
         )
-    read = {
+    read: dict[str, Any] = {
         "source": source,
         "kind": None,
         "repo": "",
@@ -132,6 +133,7 @@ def _source(
         "directory": "",
         "manifest": None,
         "copy_from": "",
+        "facts": None,
     }
     reference = reference_of(source)
     if reference is None or (reference.kind == "directory" and not Path(source).is_dir()):
@@ -140,13 +142,18 @@ def _source(
     if reference.kind == "directory":
         found_there, wrong = _directory(name, source, known)
         return {**read, **found_there, "problems": [*problems, *wrong]}
-    read.update(kind=reference.kind, repo=reference.repo, revision=reference.revision)
+    read |= {"kind": reference.kind, "repo": reference.repo, "revision": reference.revision}
     entry = locks.get(source)
     if entry:
         manifest = {**entry, "source": reference.kind, "requested": source}
         copies = [Path(origin) / entry["directory"] for origin in origins if origin.startswith("/")]
         copy = next((str(folder) for folder in copies if folder.is_dir()), "")
-        read.update(directory=entry["directory"], manifest=manifest, copy_from=copy)
+        read |= {
+            "directory": entry["directory"],
+            "manifest": manifest,
+            "copy_from": copy,
+            "facts": entry.get("facts") or None,
+        }
     return {**read, "problems": problems}
 
 

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible.module_utils.bedplate.manifest import Manifest, damaged_files, stray_paths
+from .manifest import Manifest, damaged_files, stray_paths
 
 
 def incoming_of(dest: Path) -> Path:

@@ -74,7 +74,7 @@ def waiting(error: urllib.error.HTTPError, attempt: int) -> float:
             return min(max(seconds, 0.0), LONGEST_WAIT_S)
         except (TypeError, ValueError):
             pass
-    return min(0.5 * 2**attempt, LONGEST_WAIT_S)
+    return min(0.5 * 2.0**attempt, LONGEST_WAIT_S)
 
 
 @contextmanager
