@@ -87,6 +87,12 @@ def stages(service: Path) -> list[Stage]:
             lambda: pytest_command("tests/app/test_soak.py", "--soak-requests=10000", python=str(service)),
             slow=True,
         ),
+        Stage(
+            "nginx",
+            "the web layer under load: restart, reloads, a new certificate; its limits; what other judges say",
+            lambda: pytest_command("tests/nginx"),
+            slow=True,
+        ),
         Stage("faults", "interrupted runs end like clean ones", lambda: pytest_command("tests/faults"), slow=True),
         Stage(
             "driver_service",
