@@ -1,9 +1,9 @@
 """What nginx costs: time to the first token and throughput through it and without it, in one run.
 
-    .venv/bin/python -m bench.nginx [--inventory inventory/sandbox]
+    .venv/bin/python -m bench.nginx [--inventory inventory/sandbox] [--models tutor tiny]
 
-On a provisioned server, from the server itself: the service's own socket against nginx with TLS on the loopback, in turn. The model is
-the one the server serves first; the smaller and faster it is, the harder the test. Writes bench/results/nginx.json.
+On a provisioned server, from the server itself: the service's own socket against nginx with TLS on the loopback, in turn. The smaller
+and faster the model, the harder the test: nginx, client and service share the machine. Writes bench/results/nginx.json.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 from rich.console import Console
 
-from ops.inventory import hosts
+from ops.inventory import Host, hosts
 from ops.paths import ROOT
-from ops.service import service_of
+from ops.service import Service, service_of
 
 RESULT = ROOT / "bench" / "results" / "nginx.json"
 CLIENT = ROOT / "bench" / "nginx_client.py"
@@ -38,13 +38,11 @@ def spread(samples: list[float]) -> dict[str, float]:
     }
 
 
-def measured(inventory: Path, samples: int, rounds: int) -> dict[str, Any]:
-    """What the client measured on the first server of the inventory, and what runs there."""
-    host = hosts(inventory)[0]
-    service = service_of(host, inventory / "secrets")
+def measured(host: Host, service: Service, model: str, samples: int, rounds: int) -> dict[str, Any]:
+    """What the client measured with one model on the server."""
     task = {
         "key": service.key,
-        "model": service.request("/v1/models")["data"][0]["id"],
+        "model": model,
         "port": host.https_port,
         "socket": "/run/bedplate/inference.sock",
         "samples": samples,
@@ -58,9 +56,8 @@ def measured(inventory: Path, samples: int, rounds: int) -> dict[str, Any]:
             ).stdout
         finally:
             connection.run(f"sudo rm -f {ON_SERVER}", hide=True)
-        about = connection.run("nproc; dpkg-query -W -f '${Version}' nginx", hide=True).stdout.split()
-    raw = json.loads(said)
-    return {"machine": {"cores": int(about[0]), "nginx": about[1]}, "model": task["model"], **raw}
+    found: dict[str, Any] = json.loads(said)
+    return found
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:
@@ -78,8 +75,6 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     # Each round beside its neighbour: what else the machine did meets both.
     ratios = [through / direct for through, direct in zip(speed["nginx"], speed["direct"], strict=True)]
     return {
-        "machine": found["machine"],
-        "model": found["model"],
         "time_to_first_token": {
             **first,
             "added_by_nginx_ms": round(first["nginx"]["median_ms"] - first["direct"]["median_ms"], 2),
@@ -101,10 +96,19 @@ def main() -> None:
     """Measure, show, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inventory", type=Path, default=ROOT / "inventory" / "sandbox")
+    parser.add_argument("--models", nargs="+", help="of those it serves; the first where none is named")
     parser.add_argument("--samples", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=16)
     given = parser.parse_args()
-    result = summary(measured(given.inventory, given.samples, given.rounds))
+    host = hosts(given.inventory)[0]
+    service = service_of(host, given.inventory / "secrets")
+    models = given.models or [service.request("/v1/models")["data"][0]["id"]]
+    with host.connection() as connection:
+        cores, version = connection.run("nproc; dpkg-query -W -f '${Version}' nginx", hide=True).stdout.split()
+    result = {
+        "machine": {"cores": int(cores), "nginx": version},
+        "models": {model: summary(measured(host, service, model, given.samples, given.rounds)) for model in models},
+    }
     CONSOLE.print_json(data=result)
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
 

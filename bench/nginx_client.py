@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 STREAMS = 64
-TOKENS = 128
+TOKENS = 64
 TASK: dict[str, Any] = json.load(sys.stdin)
 CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 CONTEXT.check_hostname, CONTEXT.verify_mode = False, ssl.CERT_NONE
