@@ -29,6 +29,9 @@ class PackedLinear(nn.Module):
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self._packed, self.bias, "none", [], "")
         return result
 
+    # Without Module's look for hooks, which costs a small layer as much as its work.
+    __call__ = forward
+
 
 class Together(nn.Module):
     """Layers with one input, packed as one; the first that is called works for the others, too."""
@@ -39,15 +42,21 @@ class Together(nn.Module):
         bias = None if linears[0].bias is None else torch.cat([linear.bias for linear in linears])
         self._linear = PackedLinear(weight, bias)
         self._sizes = [linear.out_features for linear in linears]
-        self._inputs: torch.Tensor | None = None
-        self._results: list[torch.Tensor] = []
+        # In one list, because setting a Module's attribute takes long: the last inputs, then the results.
+        self._last: list[torch.Tensor | None] = [None]
 
     def forward(self, index: int, inputs: torch.Tensor) -> torch.Tensor:
         """What layer `index` makes of `inputs`; contiguous, because models take it apart."""
-        if inputs is not self._inputs:
-            self._inputs = inputs
-            self._results = [part.contiguous() for part in self._linear(inputs).split(self._sizes, dim=-1)]
-        return self._results[index]
+        if inputs is not self._last[0]:
+            self._last[:] = (
+                inputs,
+                *(part.contiguous() for part in torch.split(self._linear(inputs), self._sizes, dim=-1)),
+            )
+        result = self._last[index + 1]
+        assert result is not None
+        return result
+
+    __call__ = forward
 
 
 class Member(nn.Module):
@@ -59,8 +68,9 @@ class Member(nn.Module):
         self._together, self._index = together, index
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self._together(self._index, inputs)
-        return result
+        return self._together(self._index, inputs)
+
+    __call__ = forward
 
 
 def pack(model: nn.Module) -> int:
@@ -76,25 +86,26 @@ def pack(model: nn.Module) -> int:
         for names in _TOGETHER:
             count += _pack_together(module, names)
         for name, child in module.named_children():
-            if _plain(child):
-                twice = child.weight.data_ptr() in shared
-                if twice and child.weight.nbytes > _SHARED_BYTES:
+            if linear := _plain(child):
+                twice = linear.weight.data_ptr() in shared
+                if twice and linear.weight.nbytes > _SHARED_BYTES:
                     continue
-                packed: Any = PackedLinear(child.weight, child.bias, shared=twice)
+                packed: Any = PackedLinear(linear.weight, linear.bias, shared=twice)
                 setattr(module, name, packed.requires_grad_(False).eval())
                 count += 1
     return count
 
 
-def _plain(layer: Any) -> bool:
-    return type(layer) is nn.Linear and layer.weight.dtype in (torch.float32, torch.bfloat16)
+def _plain(layer: Any) -> nn.Linear | None:
+    """The layer, if it is a plain linear one."""
+    plain = type(layer) is nn.Linear and layer.weight.dtype in (torch.float32, torch.bfloat16)
+    return layer if plain else None
 
 
 def _pack_together(module: nn.Module, names: tuple[str, ...]) -> int:
-    linears: list[Any] = [getattr(module, name, None) for name in names]
-    if not all(map(_plain, linears)):
-        return 0
-    if len({(linear.in_features, linear.bias is None, linear.weight.dtype) for linear in linears}) > 1:
+    linears = [linear for name in names if (linear := _plain(getattr(module, name, None))) is not None]
+    kinds = {(linear.in_features, linear.bias is None, linear.weight.dtype) for linear in linears}
+    if len(linears) < len(names) or len(kinds) > 1:
         return 0
     together = Together(linears)
     for index, (name, linear) in enumerate(zip(names, linears, strict=True)):
