@@ -93,6 +93,12 @@ def stages(service: Path) -> list[Stage]:
             lambda: pytest_command("tests/nginx"),
             slow=True,
         ),
+        Stage(
+            "mirrors",
+            "a server behind a proxy, with mirrors over TLS by a company's own authority",
+            lambda: pytest_command("tests/mirrors"),
+            slow=True,
+        ),
         Stage("faults", "interrupted runs end like clean ones", lambda: pytest_command("tests/faults"), slow=True),
         Stage(
             "driver_service",
