@@ -6,25 +6,24 @@ import json
 import os
 import re
 import sys
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from ops.sources import upstream
 from plugins.module_utils.bedplate.model_facts import facts_of, facts_of_directory
+from plugins.module_utils.bedplate.model_listing import SourceError, listing_of
 from plugins.module_utils.bedplate.model_memory import GIB, Device, Fit, Wish, fit
+from plugins.module_utils.bedplate.model_reference import reference_of
 from plugins.module_utils.bedplate.model_refusals import service_problems
 from plugins.module_utils.bedplate.model_shape import parameters
 from plugins.module_utils.bedplate.model_words import advice, arithmetic, as_data, gib
 from plugins.module_utils.bedplate.refusal import refusal
+from plugins.module_utils.bedplate.web import WebError
 from plugins.module_utils.stack import load_tables
 from plugins.module_utils.stack.gpus import gpu_named, nearest_names
 
 FITS, DOES_NOT, UNREADABLE = 0, 1, 2
-_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 _MIG = re.compile(r"\bMIG\s+\S*?(\d+)gb", re.IGNORECASE)
 
 
@@ -122,54 +121,26 @@ def device_of(name: str | None, memory_gib: float | None) -> Device:
 
 
 def facts_of_model(reference: str) -> dict[str, Any]:
-    """Facts of a directory, or of hf://org/name[@revision]. Raises Unanswerable."""
-    hub = _HUB.fullmatch(reference)
-    try:
-        if hub:
-            return _facts_of_hub(hub["repo"], hub["revision"] or "main")
-        if (Path(reference) / "config.json").is_file():
+    """Facts of a directory, or of a source as in model_list; hf://org/name means its main. Raises Unanswerable."""
+    if (Path(reference) / "config.json").is_file():
+        try:
             return facts_of_directory(reference)
-    except urllib.error.HTTPError as error:
-        fix = "check the name and the revision; for gated models set HF_TOKEN in the environment."
-        raise Unanswerable(
-            refusal("BP535", f"{reference} cannot be read", f"HTTP {error.code}", "its files", fix)
-        ) from None
-    except (OSError, ValueError) as error:
-        reason = str(getattr(error, "reason", error))
-        fix = "check proxy and mirror (HF_ENDPOINT), or name a directory that is whole."
-        raise Unanswerable(
-            refusal("BP535", f"{reference} cannot be read", reason, "config.json and headers", fix)
-        ) from None
-    wanted = "a model's directory, or hf://org/name@revision"
-    raise Unanswerable(refusal("BP535", "no model", repr(reference), wanted, "correct the reference."))
-
-
-def _facts_of_hub(repo: str, revision: str) -> dict[str, Any]:
-    endpoint = (os.environ.get("HF_ENDPOINT") or upstream("hugging_face")).rstrip("/")
-    listed = json.loads(_get(f"{endpoint}/api/models/{repo}/revision/{quote(revision, safe='')}"))
-    files = [{"path": entry["rfilename"]} for entry in listed["siblings"]]
-    commit = listed["sha"]
-
-    def read(path: str, start: int, length: int) -> bytes:
-        return _get(f"{endpoint}/{repo}/resolve/{commit}/{quote(path)}", (start, length))
-
-    return facts_of(files, read)
-
-
-def _get(url: str, part: tuple[int, int] | None = None) -> bytes:
-    request = urllib.request.Request(url, headers={"User-Agent": "bedplate"})
-    if part:
-        request.add_header("Range", f"bytes={part[0]}-{part[0] + part[1] - 1}")
-    if token := os.environ.get("HF_TOKEN"):
-        # Not to the content network that large files are redirected to.
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
+        except (OSError, ValueError) as error:
+            fix = "copy the model again."
+            raise Unanswerable(refusal("BP535", f"{reference} cannot be read", str(error), "a model", fix)) from None
+    named = reference if "@" in reference or "://" not in reference else f"{reference}@main"
+    source = reference_of(named) if "://" in reference else None
+    if source is None or source.kind not in ("hub", "modelscope", "list"):
+        wanted = (
+            "a model's directory, hf://org/name@revision, modelscope://org/name@revision or an address of checksums"
+        )
+        raise Unanswerable(refusal("BP535", "no model", repr(reference), wanted, "correct the reference."))
+    endpoints = {"hub": os.environ.get("HF_ENDPOINT") or upstream("hugging_face"), "modelscope": upstream("modelscope")}
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            # A server that knows no ranges sends everything: the part is cut out, and no more of the rest is read.
-            skip = part[0] if part and answer.status != 206 else 0
-            data: bytes = answer.read(skip + part[1]) if part else answer.read()
-            return data[skip:]
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # beyond the end
-            return b""
-        raise
+        listing = listing_of(source, endpoints, os.environ.get("HF_TOKEN", ""), tries=2)
+        return facts_of(listing.files, lambda path, start, length: listing.read(path, start, length))
+    except SourceError as error:
+        raise Unanswerable(str(error)) from None
+    except (WebError, OSError, ValueError) as error:
+        fix = "check proxy and mirror (HF_ENDPOINT), then ask again."
+        raise Unanswerable(refusal("BP535", f"{reference} cannot be read", str(error), "headers", fix)) from None

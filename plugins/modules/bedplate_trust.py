@@ -48,7 +48,9 @@ from ansible.module_utils.bedplate.refusal import refusal
 
 
 def run(module, *argv):
-    status, out, err = module.run_command(list(argv), environ_update={"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"})
+    status, out, err = module.run_command(
+        list(argv), environ_update={"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    )
     if status != 0:
         said = " / ".join((err or out).strip().splitlines()[-3:])
         fix = "repair what it names, then run again."

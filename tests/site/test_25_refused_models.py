@@ -24,7 +24,9 @@ def test_a_model_whose_memory_is_not_there_is_refused_with_the_arithmetic(
     outcome = site("playbooks/application.yml", model_list=models)
     assert not outcome.ok
     message = outcome.run.failures[0].message
-    assert "BP530" in message and f"32 x {2**28} tokens" in message and "Fix: context_length: " in message, explain(outcome)
+    assert "BP530" in message and f"32 x {2**28} tokens" in message and "Fix: context_length: " in message, explain(
+        outcome
+    )
     assert outcome.run.changed == 0
     with server.connection() as connection:
         assert connection.run("! ls -d /opt/bedplate/models/*long*", warn=True, hide=True).ok

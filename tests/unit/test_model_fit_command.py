@@ -72,7 +72,7 @@ def test_the_answer_shows_its_arithmetic(capsys: pytest.CaptureFixture[str]) -> 
     [
         (asked(str(TUTOR), "NVIDIA A11"), "did you mean NVIDIA A16, NVIDIA A10"),
         (asked(str(TUTOR), None), "--memory 64"),
-        (asked("/nowhere"), "a model's directory, or hf://"),
+        (asked("/nowhere"), "a model's directory, hf://"),
     ],
 )
 def test_a_question_that_cannot_be_answered_says_why(
