@@ -42,18 +42,18 @@ class Together(nn.Module):
         bias = None if linears[0].bias is None else torch.cat([linear.bias for linear in linears])
         self._linear = PackedLinear(weight, bias)
         self._sizes = [linear.out_features for linear in linears]
-        # In one list, because setting a Module's attribute takes long: the last inputs, then the results.
-        self._last: list[torch.Tensor | None] = [None]
+        # In one list, because setting a Module's attribute takes long: the inputs, then the results. Empty between passes.
+        self._held: list[torch.Tensor] = []
 
     def forward(self, index: int, inputs: torch.Tensor) -> torch.Tensor:
         """What layer `index` makes of `inputs`; contiguous, because models take it apart."""
-        if inputs is not self._last[0]:
-            self._last[:] = (
-                inputs,
-                *(part.contiguous() for part in torch.split(self._linear(inputs), self._sizes, dim=-1)),
-            )
-        result = self._last[index + 1]
-        assert result is not None
+        held = self._held
+        if not held or inputs is not held[0]:
+            parts = torch.split(self._linear(inputs), self._sizes, dim=-1)
+            held[:] = inputs, *(part.contiguous() for part in parts)
+        result = held[index + 1]
+        if index == len(self._sizes) - 1:
+            held.clear()
         return result
 
     __call__ = forward
