@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, BinaryIO
 
 import structlog
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _INBOX: queue.SimpleQueue[protocol.ToEngine] = queue.SimpleQueue()
+# How often freed memory goes back to the system: takes a millisecond or two.
+_TIDY_SECONDS = 10.0
 # One, once the model is loaded.
 _GRAMMARS: list[Grammars] = []
 
@@ -56,6 +59,7 @@ def main() -> int:
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
     try:
         # Imported here: the thread above must be listening before torch takes its seconds to load.
+        from . import memory
         from .grammar import Grammars
         from .runner import Runner
         from .scheduler import Scheduler
@@ -67,11 +71,15 @@ def main() -> int:
     _GRAMMARS.append(Grammars(load.path, runner.facts.vocabulary, runner.stops))
     channel.sendall(protocol.frame(runner.facts))
     scheduler = Scheduler(runner, _GRAMMARS[0])
+    tidied = time.monotonic()
     try:
         while True:
             _take_messages(scheduler)
             if not scheduler.idle:
                 channel.sendall(protocol.frame(scheduler.step()))
+            if time.monotonic() - tidied > _TIDY_SECONDS:
+                memory.give_back()
+                tidied = time.monotonic()
     except Exception:
         # The device's state is not to be trusted after an error in a batch; the front starts a new engine.
         log.exception("engine failed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,3 +58,9 @@ def cpu_budget() -> int:
 def cuda_budget(free: int) -> int:
     """What a loaded model leaves of a GPU, less a tenth for activations and the allocator's gaps."""
     return max(free * 9 // 10 - 2**29, 0)
+
+
+def give_back() -> None:
+    """Return freed pages to the system: tensors of ever new sizes leave gaps in the heap, which glibc keeps otherwise."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
