@@ -76,7 +76,9 @@ def test_a_streamed_answer_adds_up_to_the_plain_one(client: openai.OpenAI, quest
     assert chunks[0].choices[0].delta.role == "assistant"
     assert [choice.finish_reason for chunk in chunks for choice in chunk.choices][-1] == plain.choices[0].finish_reason
     assert chunks[-1].choices == []
-    assert chunks[-1].usage == plain.usage
+    assert chunks[-1].usage is not None and plain.usage is not None
+    assert chunks[-1].usage.completion_tokens == plain.usage.completion_tokens
+    assert chunks[-1].usage.prompt_tokens == plain.usage.prompt_tokens
     assert all(chunk.usage is None for chunk in chunks[:-1])
     assert len({(chunk.id, chunk.created, chunk.model, chunk.object) for chunk in chunks}) == 1
 
@@ -153,7 +155,23 @@ def test_stop_strings_end_the_answer_before_them(client: openai.OpenAI) -> None:
 
 
 def test_max_completion_tokens_is_the_same_limit(client: openai.OpenAI) -> None:
-    assert ask(client, "1", max_tokens=5).usage == ask(client, "1", max_tokens=None, max_completion_tokens=5).usage
+    limited = [ask(client, "1", max_tokens=5), ask(client, "1", max_tokens=None, max_completion_tokens=5)]
+    assert [answer.usage.completion_tokens for answer in limited if answer.usage] == [5, 5]
+
+
+def test_usage_says_how_much_of_the_prompt_was_known(client: openai.OpenAI) -> None:
+    question = "what is never asked elsewhere " * 4
+
+    def cached(answer: ChatCompletion | ChatCompletionChunk) -> int:
+        assert answer.usage is not None and answer.usage.prompt_tokens_details is not None
+        return answer.usage.prompt_tokens_details.cached_tokens or 0
+
+    first = ask(client, question)
+    again = ask(client, question, n=2)
+    streamed = stream(client, question, stream_options={"include_usage": True})[-1]
+    assert first.usage is not None
+    # A prompt's last token is always read: its answer comes of it.
+    assert cached(first) < first.usage.prompt_tokens - 1 == cached(again) == cached(streamed)
 
 
 def test_conversations_with_all_roles_are_understood(client: openai.OpenAI) -> None:

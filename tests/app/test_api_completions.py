@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from openai.types import Completion
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.app.conftest import StartServer
 from tests.app.support.server import ServerProcess
 
 PROMPTS = ["hello", "你好，世界", "layer by layer", "😀"]
@@ -107,6 +109,42 @@ def test_logprobs_have_the_completions_shape(client: openai.OpenAI) -> None:
     assert tokens == shown.tokens
 
 
+@pytest.mark.parametrize("prompt", ["hello, layer by layer " * 12, "你好，世界 😀"])
+def test_echoed_logprobs_are_the_models_own(client: openai.OpenAI, models: dict[str, Path], prompt: str) -> None:
+    """Asked twice: what is stored of a prompt must not spoil it."""
+    ids = AutoTokenizer.from_pretrained(models["llama"])(prompt)["input_ids"]
+    model = AutoModelForCausalLM.from_pretrained(models["llama"], dtype=torch.float32)
+    wanted = model(torch.tensor([ids])).logits[0].detach().log_softmax(dim=-1)
+    for form in (prompt, ids):
+        answer = complete(client, form, echo=True, logprobs=3, max_tokens=4).choices[0]
+        shown = answer.logprobs
+        assert shown is not None and shown.token_logprobs is not None and shown.top_logprobs is not None
+        assert shown.token_logprobs[0] is None and shown.top_logprobs[0] is None
+        own = [float(wanted[place, token]) for place, token in enumerate(ids[1:])]
+        assert shown.token_logprobs[1 : len(ids)] == pytest.approx(own, abs=1e-3)
+        best = [float(row.max()) for row in wanted[:-1]]
+        assert [max(one.values()) for one in shown.top_logprobs[1 : len(ids)]] == pytest.approx(best, abs=1e-3)
+        assert len(shown.tokens or []) == len(shown.text_offset or []) == len(ids) + 4
+        if prompt.isascii():
+            for token, offset in zip(shown.tokens or [], shown.text_offset or [], strict=True):
+                assert answer.text.startswith(token.rstrip("\ufffd"), offset)
+
+
+def test_streamed_echoes_have_the_same_logprobs(client: openai.OpenAI) -> None:
+    settings: dict[str, Any] = {"echo": True, "logprobs": 2, "max_tokens": 5, "n": 2, "temperature": 1, "seed": 3}
+    plain = complete(client, PROMPTS[:2], **settings)
+    found: dict[int, list[Any]] = {}
+    for chunk in complete(client, PROMPTS[:2], stream=True, **settings):
+        for choice in chunk.choices:
+            if choice.logprobs:
+                values = [value and round(value, 3) for value in choice.logprobs.token_logprobs or []]
+                found.setdefault(choice.index, []).extend(zip(choice.logprobs.tokens or [], values, strict=True))
+    for choice in plain.choices:
+        assert choice.logprobs is not None
+        values = [value and round(value, 3) for value in choice.logprobs.token_logprobs or []]
+        assert found[choice.index] == list(zip(choice.logprobs.tokens or [], values, strict=True))
+
+
 def test_the_best_of_several_are_the_likeliest(client: openai.OpenAI) -> None:
     settings: dict[str, Any] = {"temperature": 1.5, "seed": 11, "max_tokens": 8, "logprobs": 0}
     everyone = complete(client, "fox", n=6, **settings)
@@ -145,7 +183,6 @@ def test_usage_so_far_is_in_every_chunk_if_asked_for(client: openai.OpenAI) -> N
         ({"prompt": ""}, "prompt"),
         ({"prompt": ["x"] * 129}, "prompt"),
         ({"suffix": "end"}, "suffix"),
-        ({"echo": True, "logprobs": 1}, "echo"),
         ({"n": 3, "best_of": 2}, "best_of"),
         ({"best_of": 2, "stream": True}, "best_of"),
         ({"max_tokens": 0}, "max_tokens"),
@@ -160,3 +197,15 @@ def test_what_is_not_served_is_refused_by_name(server: ServerProcess, fields: di
     http: httpx2.Client = server.http()
     response = http.post("/v1/completions", json={"model": "llama", "prompt": "hi", "max_tokens": 2, **fields})
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+
+
+def test_a_model_without_a_chat_template_continues_texts_and_nothing_else(
+    start_server: StartServer, models: dict[str, Path], tmp_path: Path, client: openai.OpenAI
+) -> None:
+    base = shutil.copytree(models["llama"], tmp_path / "base", ignore=shutil.ignore_patterns("chat_template.jinja"))
+    served = start_server({"models": [{"name": "llama", "path": str(base)}]}).wait_ready()
+    assert complete(served.openai(), "hello").choices[0].text == complete(client, "hello").choices[0].text
+    assert served.http().get("/v1/models/llama").json()["task"] == "completion"
+    with pytest.raises(openai.BadRequestError) as refused:
+        served.openai().chat.completions.create(model="llama", messages=[{"role": "user", "content": "hello"}])
+    assert (refused.value.code, refused.value.param) == ("model_not_supported", "model")

@@ -148,3 +148,7 @@ def test_a_model_directory_is_checked(tmp_path: Path, models: dict[str, Path]) -
     (partial / "tokenizer.json").write_text("{}", encoding="utf-8")
     with pytest.raises(Refusal, match=r"BP655 .*it has no chat template"):
         checkpoint.read(partial, "chat")
+    base = checkpoint.read(partial, "auto")
+    assert (base.task, base.generates, base.chats, base.embeds) == ("completion", True, False, False)
+    (partial / "modules.json").write_text("[]", encoding="utf-8")
+    assert checkpoint.read(partial, "auto").task == "embedding", "its author made it for vectors"

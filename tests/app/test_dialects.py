@@ -98,11 +98,49 @@ def test_demanded_calls_are_read_back(codec: TextCodec, grammars: Grammars, fami
     assert ended > 2
 
 
-@pytest.mark.parametrize(("family", "possible"), [("hermes", True), ("mistral", True), ("llama3", False)])
+@pytest.mark.parametrize(("family", "possible"), [("hermes", False), ("mistral", False), ("llama3", True)])
 def test_strict_functions_need_a_marker_that_text_cannot_hold(codec: TextCodec, family: str, possible: bool) -> None:
     writer = dialects.Grammars(DIALECTS[family], codec.added_tokens)
-    assert (writer.free_with_calls(TOOLS, several=True) is not None) is possible
-    assert dialects.Grammars(DIALECTS[family], {}).free_with_calls(TOOLS, several=True) is None
+    assert writer.free_with_calls(TOOLS, several=True) is not None
+    assert (dialects.Grammars(DIALECTS[family], {}).free_with_calls(TOOLS, several=True) is not None) is possible
+
+
+GOOD = '{"name": "f", "parameters": {"a": 1}}'
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("It rains {today}.", True),
+        (" \n It rains.", True),
+        (GOOD, True),
+        (f"{GOOD}; {GOOD}", True),
+        ("{}", False),
+        (f" {GOOD}", False),
+        (GOOD.replace("1", "2"), False),
+        (f"{GOOD} and more", False),
+    ],
+)
+def test_a_bare_call_matches_its_schema_and_anything_else_is_text(
+    codec: TextCodec, grammars: Grammars, known: bool, text: str, fits: bool
+) -> None:
+    """A brace at the beginning is the beginning of a call; its marker, be it a token or not, is none of the text."""
+    writer = dialects.Grammars(DIALECTS["llama3"], codec.added_tokens if known else {})
+    lark = checked(writer.free_with_calls(TOOLS, several=True) or "", "tools")
+
+    def taken(tokens: list[int]) -> bool:
+        state, size = grammars(lark), codec.tokenizer.get_vocab_size()
+        for token in tokens:
+            if token not in allowed(state, size):
+                return False
+            state.accept(token)
+        return True
+
+    assert taken([*codec.tokens(text, special=False), 1]) is fits
+    marker = codec.tokens("<|python_tag|>", special=False)
+    assert taken([*marker, *codec.tokens(GOOD, special=False), 1]) is known
+    assert not taken([*codec.tokens("It rains. ", special=False), *marker])
 
 
 def request(**fields: Any) -> ChatRequest:
@@ -119,9 +157,12 @@ def test_a_model_without_a_known_way_of_calling_refuses_tools(codec: TextCodec) 
 
 def test_strict_is_refused_where_it_cannot_be_kept(codec: TextCodec) -> None:
     strict = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}
-    assert Conversation(codec, "hermes", None).prepare(request(tools=[strict])).grammar is not None
+    for parser in ("hermes", "llama3"):
+        assert Conversation(codec, parser, None).prepare(request(tools=[strict])).grammar is not None  # type: ignore[arg-type]
+    conversation = Conversation(codec, "hermes", None)
+    conversation._grammars._tokens.clear()  # a model whose marker is no token of its own
     with pytest.raises(ApiError) as refused:
-        Conversation(codec, "llama3", None).prepare(request(tools=[strict]))
+        conversation.prepare(request(tools=[strict]))
     assert refused.value.payload["error"]["param"] == "tools[0].function.strict"
 
 

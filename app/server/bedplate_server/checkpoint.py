@@ -12,7 +12,7 @@ from .config import Task
 from .errors import Refusal
 from .sentence import Sentence
 
-Duty = Literal["chat", "embedding", "both", "rerank"]
+Duty = Literal["chat", "completion", "embedding", "both", "rerank"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,11 @@ class Checkpoint:
     @property
     def chats(self) -> bool:
         return self.task in ("chat", "both")
+
+    @property
+    def generates(self) -> bool:
+        """Chats, or (a base model without a chat template) continues texts."""
+        return self.chats or self.task == "completion"
 
     @property
     def embeds(self) -> bool:
@@ -91,13 +96,16 @@ def _settled(path: Path, task: Task, config: dict[str, Any]) -> Duty:
             "BP655", f"{path}: task is rerank but its architecture is {architectures}.", "set task: embedding."
         )
     if task == "auto":
-        return "both" if generates and template else "embedding"
-    if task != "embedding" and not (generates and template):
+        if not generates or (not template and (path / "modules.json").is_file()):
+            return "embedding"
+        return "both" if template else "completion"
+    if task != "embedding" and not (generates and (template or task == "completion")):
         found = "it has no chat template" if generates else f"its architecture is {architectures}"
+        other = "completion" if generates else "embedding"
         raise Refusal(
             "BP655",
             f"{path}: task is {task} but {found}.",
-            "set task: embedding or use a chat model (…ForCausalLM).",
+            f"set task: {other}, or use a chat model (…ForCausalLM).",
         )
     return task
 

@@ -14,7 +14,7 @@ from .sentence import Pooling
 
 # How the model writes tool calls: a dialect, none, or (template) as its own response_template says.
 ToolParser = Literal["hermes", "llama3", "mistral", "mistral_named", "template", "none"]
-Task = Literal["auto", "chat", "embedding", "both", "rerank"]
+Task = Literal["auto", "chat", "completion", "embedding", "both", "rerank"]
 
 
 class _Section(BaseModel):

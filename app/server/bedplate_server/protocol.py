@@ -42,6 +42,7 @@ class Sampling:
     """How one sequence picks its tokens. Temperature 0 is greedy; the other defaults change nothing.
 
     logprobs: how many alternatives to report beside each token's own log probability; None reports none.
+    prompt_logprobs: the same for the tokens of the prompt.
     grammar: what the whole answer must match, in the form engine/grammar.py compiles.
     """
 
@@ -57,6 +58,7 @@ class Sampling:
     ignore_eos: bool = False
     stop_token_ids: tuple[int, ...] = ()
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     grammar: str | None = None
     seed: str | None = None
 
@@ -138,6 +140,8 @@ class Step:
     vectors: list[tuple[int, int, bytes]] = field(default_factory=list)  # job, dimensions, float32 rows
     failures: list[tuple[int, str]] = field(default_factory=list)  # sequence or job, cause
     admitted: list[tuple[int, int]] = field(default_factory=list)  # sequence, tokens of its prompt that were stored
+    # Sequence, and the log probabilities of the next tokens of its prompt, from the second one on.
+    prompts: list[tuple[int, list[Logprobs]]] = field(default_factory=list)
     stats: Stats | None = None
 
 

@@ -107,7 +107,7 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def answers(shape: Mapping[str, Any], task: str) -> bool:
     """Whether the service loads it to write answers, by its task and architecture (as bedplate_server/checkpoint.py settles)."""
     causal = any(str(name).endswith("ForCausalLM") for name in shape["architectures"])
-    return causal and task in ("auto", "chat", "both")
+    return causal and task in ("auto", "chat", "completion", "both")
 
 
 def parameters(shape: Mapping[str, Any]) -> int:

@@ -22,12 +22,15 @@ from .parts import PromptChunk
 from .prefix import PrefixMemory, Stored, common_length
 from .runner import Runner
 from .sampling import logprobs_of, next_tokens
+from .scores import logprobs_of_prompt
 from .sequence import Running, Sequence
 
 log = structlog.get_logger(__name__)
 
 _TOKENS_PER_STEP = 512
 _EMBEDDING_TOKENS_PER_STEP = 4096
+# Of a prompt whose tokens' log probabilities are wanted: the logits of all of them are there at once.
+_SCORED_TOKENS_PER_STEP = 64
 # A prompt waits for another one being read if they begin alike for that many tokens: a copy is then cheaper.
 _WORTH_WAITING = 64
 
@@ -106,8 +109,10 @@ class Scheduler:
         if len(self.running) + len(self.reading) >= self._runner.plan.sequences:
             return False
         tokens = sequence.tokens
-        like, common = self._prefixes.longest(sequence.adapter, tokens)
-        if any(self._worth_waiting_for(other, sequence, common) for other in self.reading):
+        # What is stored has no log probabilities: such a prompt is read whole.
+        scored = sequence.prompt_logprobs is not None
+        like, common = (None, 0) if scored else self._prefixes.longest(sequence.adapter, tokens)
+        if not scored and any(self._worth_waiting_for(other, sequence, common) for other in self.reading):
             return False
         if like is not None and common == len(like.tokens) and like.block.size >= sequence.limit:
             # The continuation of a conversation: its states stay where they are, if nobody else is at them.
@@ -164,6 +169,8 @@ class Scheduler:
         chunks = []
         for sequence in self.reading:
             count = min(sequence.prompt_length - sequence.length, budget)
+            if sequence.prompt_logprobs is not None:
+                count = min(count, _SCORED_TOKENS_PER_STEP)
             if count == 0:
                 break
             chunks.append((sequence, count))
@@ -182,6 +189,7 @@ class Scheduler:
         places = [one.place.start + one.length for one in running]
         keep = list(range(len(running)))
         batch = list(running)
+        scored: list[tuple[Sequence, int, list[int]]] = []
         for sequence, count in chunks:
             begin, start = sequence.length, len(tokens)
             parts.append(PromptChunk(start, start + count, sequence.place, begin))
@@ -191,6 +199,10 @@ class Scheduler:
             if begin + count == sequence.prompt_length:
                 keep.append(len(tokens) - 1)
                 batch.append(sequence)
+            if sequence.prompt_logprobs is not None:
+                scored.append((sequence, start, sequence.tokens[begin + 1 : begin + count + 1]))
+        for _, start, following in scored:
+            keep += range(start, start + len(following))
         try:
             adapters = _adapters(running, chunks)
             logits = self._runner.forward(tokens, positions, places, parts, keep if chunks else None, adapters)
@@ -202,6 +214,11 @@ class Scheduler:
                 outcome.failures.append((sequence.id, "The device has no memory left for this prompt."))
                 self._leave(sequence, usable=False)
             return self._pass([], outcome) if running else ([], torch.empty(0))
+        row = len(batch)
+        for sequence, _, following in scored:
+            found = logprobs_of_prompt(logits[row : row + len(following)], following, sequence.prompt_logprobs or 0)
+            outcome.prompts.append((sequence.id, found))
+            row += len(following)
         for sequence in running:
             sequence.length += 1
         for sequence, count in chunks:
@@ -210,7 +227,7 @@ class Scheduler:
                 self.reading.remove(sequence)
                 self.running.add(sequence)
                 sequence.shared = self._prefixes.share(sequence.adapter, list(sequence.tokens), sequence.place)
-        return batch, logits
+        return batch, logits[: len(batch)]
 
     def _leave(self, sequence: Sequence, *, usable: bool = True) -> None:
         """Take an admitted sequence out; what it has in memory may serve others, if it is `usable`."""

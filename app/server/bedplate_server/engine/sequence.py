@@ -24,6 +24,8 @@ class Sequence:
         self.adapter = request.adapter
         sampling = request.sampling
         self.ends = (frozenset() if sampling.ignore_eos else stops) | frozenset(sampling.stop_token_ids)
+        # How many alternatives beside each token of the prompt; None: its log probabilities are not asked for.
+        self.prompt_logprobs = sampling.prompt_logprobs
         self.sampler = Sampler(sampling, request.prompt, self.ends, grammar)
         self.block: Block | None = None
         self.shared: Stored | None = None

@@ -59,9 +59,14 @@ class Grammars:
 
     def free_with_calls(self, tools: list[Tool], *, several: bool) -> str | None:
         """Text, reasoning, and perhaps calls behind it, with arguments as their schemas say. None where text could hold
-        the marker of a call, too.
+        the marker of a call, too. In a bare dialect an answer that begins with a brace is a call.
         """
-        if self._dialect is None or self._dialect.opens not in self._tokens or self._dialect.bare:
+        if self._dialect is not None and self._dialect.bare:
+            marker = "".join(f"\\x{ord(letter):02x}" for letter in self._dialect.opens)
+            marked = f" | {self._marker(self._dialect.opens)} all" if self._dialect.opens in self._tokens else ""
+            text = f"TEXT: /\\s*[^\\s{{](.|\\n)*/ & ~/(.|\\n)*{marker}(.|\\n)*/\n"
+            return f"start: TEXT | all{marked}\n{text}" + self._calls(tools, several=several)
+        if self._dialect is None or self._dialect.opens not in self._tokens:
             return None
         marks = " | ".join(f"<[{self._tokens[mark]}]>" for mark in (THINK, THOUGHT) if mark in self._tokens)
         text = f"text: FREE (({marks}) FREE)*\n" if marks else "text: FREE\n"

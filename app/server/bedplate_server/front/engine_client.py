@@ -30,6 +30,8 @@ _FIX = "read the log lines above; the kernel's out-of-memory killer is seen with
 class Job(Protocol):
     """Who waits for an engine's results under one id."""
 
+    def admitted(self, cached: int) -> None: ...
+    def prompt(self, logprobs: list[Logprobs]) -> None: ...
     def token(self, token: int, finish: str | None, logprobs: Logprobs | None) -> None: ...
     def vectors(self, dimensions: int, data: bytes) -> None: ...
     def failed(self, error: ApiError) -> None: ...
@@ -217,6 +219,12 @@ class EngineClient:
         self.last_pass = time.monotonic()
         self._meter.stepped(step)
         self.proven = self.proven or bool(step.tokens or step.vectors)
+        for job_id, cached in step.admitted:
+            if (job := self._jobs.get(job_id)) is not None:
+                job.admitted(cached)
+        for job_id, read in step.prompts:
+            if (job := self._jobs.get(job_id)) is not None:
+                job.prompt(read)
         for job_id, token, finish, logprobs in step.tokens:
             job = self._jobs.get(job_id) if finish is None else self._jobs.pop(job_id, None)
             if job is not None:

@@ -25,7 +25,7 @@ class _Frames:
     """
 
     def __init__(
-        self, head: dict[str, Any], *, usage: bool = False, so_far: Callable[[], dict[str, int]] | None = None
+        self, head: dict[str, Any], *, usage: bool = False, so_far: Callable[[], dict[str, Any]] | None = None
     ) -> None:
         self._usage = usage
         self._so_far = so_far

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -38,7 +39,16 @@ class _Choice:
         self.stream = text
         self.job_id = 0
         self.finished = False
+        # Of the prompt's tokens: those that were stored, and the log probabilities from the second one on.
+        self.cached = 0
+        self.prompt_logprobs: list[Logprobs] = []
         self._events = events
+
+    def admitted(self, cached: int) -> None:
+        self.cached = cached
+
+    def prompt(self, logprobs: list[Logprobs]) -> None:
+        self.prompt_logprobs += logprobs
 
     def token(self, token: int, finish: str | None, logprobs: Logprobs | None) -> None:
         self._events.put_nowait((self.index, token, finish, logprobs))
@@ -68,6 +78,7 @@ class Generation:
     ) -> None:
         self.prompt_tokens = sum(len(prompt) for prompt, _ in prompts)
         self.completion_tokens = 0
+        self._each = choices
         self._engine = engine
         self._on_close = on_close
         self._closed = False
@@ -88,12 +99,19 @@ class Generation:
         return all(choice.finished for choice in self._choices)
 
     @property
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
+        # A prompt counts once, however many answers it gets, and so does what was stored of it.
+        cached = sum(choice.cached for choice in self._choices[:: self._each])
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": cached},
         }
+
+    def prompt_logprobs(self, index: int) -> list[Logprobs]:
+        """Of the tokens of a choice's prompt, from the second one on, if they were asked for; there before its text."""
+        return self._choices[index].prompt_logprobs
 
     async def pieces(self, patience: float | None = None) -> list[Piece]:
         """What has come since the last call, at least one event; empty after `patience` seconds of silence.

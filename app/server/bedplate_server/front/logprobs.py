@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,15 @@ class TokenLogprobs:
 
     token: int
     logprobs: Logprobs
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """What an answer begins with where its prompt is wanted. `unseen`: tokens of it that its text does not show."""
+
+    text: str = ""
+    tokens: tuple[int, ...] = ()
+    unseen: frozenset[int] = frozenset()
 
 
 def chat_content(tokenizer: Tokenizer, tokens: list[TokenLogprobs]) -> list[dict[str, Any]]:
@@ -42,15 +52,32 @@ def completion_logprobs(tokenizer: Tokenizer, tokens: list[TokenLogprobs], offse
     return {
         "tokens": texts,
         "token_logprobs": [_finite(one.logprobs[0]) for one in tokens],
-        "top_logprobs": [
-            {
-                token_bytes(tokenizer, token).decode(errors="replace"): _finite(logprob)
-                for token, logprob in one.logprobs[1]
-            }
-            for one in tokens
-        ],
+        "top_logprobs": [_by_text(tokenizer, one.logprobs[1]) for one in tokens],
         "text_offset": offsets,
     }
+
+
+def _by_text(tokenizer: Tokenizer, alternatives: list[tuple[int, float]]) -> dict[str, float]:
+    """Of tokens that read alike (halves of characters do), the likeliest, which comes first."""
+    found: dict[str, float] = {}
+    for token, logprob in alternatives:
+        found.setdefault(token_bytes(tokenizer, token).decode(errors="replace"), _finite(logprob))
+    return found
+
+
+def echoed_logprobs(
+    tokenizer: Tokenizer, echo: Echo, prompt: list[Logprobs], answer: list[TokenLogprobs]
+) -> dict[str, list[Any]]:
+    """The same with the prompt's tokens in front, of which the first has no log probability. `prompt`: the others'."""
+    known = [TokenLogprobs(*pair) for pair in zip(echo.tokens[1:], prompt, strict=True)]
+    shown, behind = completion_logprobs(tokenizer, known), completion_logprobs(tokenizer, answer, len(echo.text))
+    shown["tokens"].insert(0, token_bytes(tokenizer, echo.tokens[0]).decode(errors="replace"))
+    shown["token_logprobs"].insert(0, None)
+    shown["top_logprobs"].insert(0, None)
+    pairs = zip(echo.tokens, shown["tokens"], strict=True)
+    widths = (0 if token in echo.unseen else len(text) for token, text in pairs)
+    shown["text_offset"] = list(itertools.accumulate(widths, initial=0))[:-1]
+    return {name: shown[name] + behind[name] for name in shown}
 
 
 def token_bytes(tokenizer: Tokenizer, token: int) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 from fastapi import Request
@@ -32,13 +32,11 @@ class Registry:
 
     def for_chat(self, name: str) -> ModelService:
         service = self.named(name)
-        if not service.checkpoint.chats:
-            raise bad_request(
-                f"The model `{name}` does not chat; its task is {service.checkpoint.task}.",
-                "model",
-                "model_not_supported",
-            )
-        return service
+        return service if service.checkpoint.chats else _refuse(name, service, "chat")
+
+    def for_completion(self, name: str) -> ModelService:
+        service = self.named(name)
+        return service if service.checkpoint.generates else _refuse(name, service, "continue texts")
 
     def for_embedding(self, name: str) -> ModelService:
         service = self.named(name)
@@ -50,6 +48,11 @@ class Registry:
         """A cross-encoder, or an embedding model, whose vectors are compared."""
         service = self.named(name)
         return service if service.checkpoint.scores else self.for_embedding(name)
+
+
+def _refuse(name: str, service: ModelService, what: str) -> NoReturn:
+    problem = f"The model `{name}` does not {what}; its task is {service.checkpoint.task}."
+    raise bad_request(problem, "model", "model_not_supported")
 
 
 def registry_of(request: Request) -> Registry:

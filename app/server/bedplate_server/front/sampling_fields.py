@@ -67,6 +67,11 @@ class SamplingFields(BaseModel):
         """How many alternatives beside each token's own log probability; None: no log probabilities."""
         return None
 
+    @property
+    def wanted_prompt_logprobs(self) -> int | None:
+        """The same for the tokens of the prompt."""
+        return None
+
     def sampling(self, defaults: Mapping[str, Any], vocabulary: int, grammar: str | None = None) -> Sampling:
         """For the engine: what is asked for, else generation_config.json's `defaults`, else OpenAI's.
 
@@ -100,6 +105,7 @@ class SamplingFields(BaseModel):
             ignore_eos=self.ignore_eos,
             stop_token_ids=tuple(self.stop_token_ids),
             logprobs=self.wanted_logprobs,
+            prompt_logprobs=self.wanted_prompt_logprobs,
             grammar=grammar,
             seed=None if self.seed is None else str(self.seed),
         )

@@ -29,6 +29,7 @@ from .engine_client import EngineClient
 from .generation import Generation
 from .inputs import Inputs, check_tokens
 from .limits import Places
+from .logprobs import Echo
 from .metrics import Meter, Metrics
 from .reader import Reader
 from .schemas.chat import ChatRequest
@@ -73,7 +74,7 @@ class ModelService:
         self._load = Load(
             name=config.name,
             path=str(checkpoint.path),
-            generates=checkpoint.chats,
+            generates=checkpoint.generates,
             scores=checkpoint.scores,
             pooling=config.pooling or checkpoint.sentence.pooling,
             normalize=_given(config.normalize, checkpoint.sentence.normalize),
@@ -81,7 +82,7 @@ class ModelService:
             device=config.device,
             max_batch=config.max_batch,
             # Embedding models have position tables that the model's config overstates (RoBERTa: by two).
-            context_length=config.context_length or (None if checkpoint.chats else checkpoint.longest_input),
+            context_length=config.context_length or (None if checkpoint.generates else checkpoint.longest_input),
             kv_memory_mb=config.kv_memory_mb,
             threads=threads,
             cuda_graphs=config.cuda_graphs,
@@ -132,9 +133,9 @@ class ModelService:
         generation, (prepared,) = await self._generate(request, 1, request.n, prepare, "messages")
         return generation, [prepared.reader() for _ in range(request.n)]
 
-    async def complete(self, request: CompletionRequest) -> tuple[Generation, list[str]]:
-        """Take the request on: its answers and the text of each prompt. Errors as of `chat`."""
-        texts: list[str] = []
+    async def complete(self, request: CompletionRequest) -> tuple[Generation, list[Echo]]:
+        """Take the request on: its answers, and what those to each prompt begin with. Errors as of `chat`."""
+        echoes: list[Echo] = []
 
         def prepare(conversation: Conversation, facts: Ready) -> list[Prepared]:
             codec, prepared = conversation.codec, []
@@ -143,11 +144,11 @@ class ModelService:
                 tokens = codec.tokens(prompt, special=special) if isinstance(prompt, str) else prompt
                 check_tokens(tokens, facts, "prompt")
                 prepared.append(Prepared(tokens))
-                texts.append((prompt if isinstance(prompt, str) else codec.text(prompt)) if request.echo else "")
+                echoes.append(codec.echo(prompt, tokens) if request.echo else Echo())
             return prepared
 
         generation, _ = await self._generate(request, len(request.prompt), request.candidates, prepare, "prompt")
-        return generation, texts
+        return generation, echoes
 
     async def _generate(
         self,
@@ -275,6 +276,9 @@ class _Await:
 
     def __init__(self) -> None:
         self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def admitted(self, cached: int) -> None: ...
+    def prompt(self, logprobs: list[Logprobs]) -> None: ...
 
     def token(self, token: int, finish: str | None, logprobs: Logprobs | None) -> None:
         self._settle(token)

@@ -13,6 +13,7 @@ import jinja2
 from tokenizers import Tokenizer
 
 from ..errors import bad_request
+from .logprobs import Echo
 
 _IMPORTING = threading.Lock()
 
@@ -97,6 +98,14 @@ class TextCodec:
     def text(self, tokens: list[int]) -> str:
         """What the tokens read like, special ones included."""
         return self.tokenizer.decode(tokens, skip_special_tokens=False)
+
+    def echo(self, prompt: str | list[int], tokens: list[int]) -> Echo:
+        """The prompt as its answer repeats it; `tokens` are what is read of it."""
+        if not isinstance(prompt, str):
+            return Echo(self.text(prompt), tuple(tokens))
+        special = self.special_tokens
+        unseen = frozenset(token for token in tokens if self.tokenizer.id_to_token(token) in special)
+        return Echo(prompt, tuple(tokens), unseen)
 
     def _encoded(self, text: str) -> Any:
         return self.tokenizer.encode(text.lower() if self._lowercase else text, add_special_tokens=False)

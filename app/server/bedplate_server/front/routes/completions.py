@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from ..connection import EventStream, request_body, while_connected
 from ..frames import CompletionFrames
 from ..generation import Generation, Piece, whole
-from ..logprobs import completion_logprobs
+from ..logprobs import Echo, completion_logprobs, echoed_logprobs
 from ..registry import json_answer, registry_of, request_schema
 from ..schemas.completions import CompletionRequest
 from ..streaming import events
@@ -24,7 +24,7 @@ router = APIRouter()
 async def create_completion(request: Request) -> Response:
     registry = registry_of(request)
     body = await request_body(request, CompletionRequest)
-    service = registry.for_chat(body.model)
+    service = registry.for_completion(body.model)
     request.scope["log"]["model"] = service.name
     head = {
         "id": f"cmpl-{uuid.uuid4().hex}",
@@ -46,15 +46,23 @@ async def create_completion(request: Request) -> Response:
     answers = await while_connected(request, whole(generation))
     request.scope["log"]["tokens"] = generation.usage
     choices: list[dict[str, Any]] = []
-    for number, prompt in enumerate(prompts):
+    for number, echo in enumerate(prompts):
         candidates = answers[number * body.candidates : (number + 1) * body.candidates]
         if body.candidates > body.n:
             candidates = sorted(candidates, key=_likelihood, reverse=True)[: body.n]
         for piece in candidates:
-            logprobs = completion_logprobs(generation.tokenizer, piece.logprobs) if body.logprobs is not None else None
-            choice = {"index": len(choices), "text": prompt + piece.text, "logprobs": logprobs}
+            logprobs = _logprobs(generation, piece, echo) if body.logprobs is not None else None
+            choice = {"index": len(choices), "text": echo.text + piece.text, "logprobs": logprobs}
             choices.append({**choice, "finish_reason": piece.finish})
     return json_answer({**head, "choices": choices, "usage": generation.usage})
+
+
+def _logprobs(generation: Generation, piece: Piece, echo: Echo, offset: int = 0) -> dict[str, Any]:
+    """Of a piece's tokens, behind those of the prompt if the piece begins with it."""
+    if not echo.tokens:
+        return completion_logprobs(generation.tokenizer, piece.logprobs, offset)
+    prompt = generation.prompt_logprobs(piece.index)
+    return echoed_logprobs(generation.tokenizer, echo, prompt, piece.logprobs)
 
 
 def _likelihood(piece: Piece) -> float:
@@ -66,7 +74,7 @@ class _Stream:
     """Chunks of the choices; with `echo` each begins with its prompt."""
 
     def __init__(
-        self, frames: CompletionFrames, generation: Generation, prompts: list[str], body: CompletionRequest
+        self, frames: CompletionFrames, generation: Generation, prompts: list[Echo], body: CompletionRequest
     ) -> None:
         self._frames = frames
         self._generation = generation
@@ -77,10 +85,10 @@ class _Stream:
         self._lengths = [0] * count
 
     def render(self, piece: Piece) -> bytes:
-        text, logprobs = self._heads.pop(piece.index, "") + piece.text, None
-        if self._logprobs and piece.logprobs:
-            offset = self._lengths[piece.index]
-            logprobs = completion_logprobs(self._generation.tokenizer, piece.logprobs, offset)
+        echo, logprobs = self._heads.pop(piece.index, Echo()), None
+        text = echo.text + piece.text
+        if self._logprobs and (piece.logprobs or echo.tokens):
+            logprobs = _logprobs(self._generation, piece, echo, self._lengths[piece.index])
         self._lengths[piece.index] += len(text)
         if not (text or logprobs or piece.finish):
             return b""

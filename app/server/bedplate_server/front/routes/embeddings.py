@@ -19,6 +19,7 @@ from ..schemas.embeddings import EmbeddingRequest
 from ..service import ModelService, Vectors
 
 router = APIRouter()
+_FEW = 16
 
 
 @router.post("/v1/embeddings", openapi_extra=request_schema(EmbeddingRequest))
@@ -31,7 +32,9 @@ async def create_embeddings(request: Request) -> Response:
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     request.scope["log"]["tokens"] = usage
     answer = {"object": "list", "model": service.name, "usage": usage}
-    return await asyncio.to_thread(_rendered, answer, vectors, body.encoding_format, body.dimensions)
+    render = partial(_rendered, answer, vectors, body.encoding_format, body.dimensions)
+    # A thread is worth its detour where rendering takes longer than other streams should wait.
+    return render() if len(vectors) <= _FEW else await asyncio.to_thread(render)
 
 
 def _check_dimensions(service: ModelService, wanted: int | None) -> None:

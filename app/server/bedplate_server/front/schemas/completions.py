@@ -62,8 +62,6 @@ class CompletionRequest(CompletionSamplingFields, StreamFields, Request):
     def _consistent(self) -> Self:
         if self.suffix:
             raise inconsistent("suffix", "is not done by this server")
-        if self.echo and self.logprobs is not None:
-            raise inconsistent("echo", "cannot go with logprobs here: a prompt's own are not computed")
         if self.best_of is not None and self.best_of < self.n:
             raise inconsistent("best_of", "is less than n")
         if self.stream and self.candidates > self.n:
@@ -79,3 +77,7 @@ class CompletionRequest(CompletionSamplingFields, StreamFields, Request):
     def wanted_logprobs(self) -> int | None:
         """The best are those whose own tokens are the likeliest."""
         return 0 if self.logprobs is None and self.candidates > self.n else self.logprobs
+
+    @property
+    def wanted_prompt_logprobs(self) -> int | None:
+        return self.logprobs if self.echo else None
