@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from rich.status import Status
 from ops.events import Run, Task, read_events
 from ops.paths import LOGS, ROOT, VENV_BIN
 
+TRANSFER = re.compile(r"\S+: model \S+: .+ of .+ \(\d+ %\)")
 MARKS = {"ok": "✔", "changed": "✔", "failed": "✗", "unreachable": "✗", "skipped": "-"}
 
 
@@ -86,6 +88,7 @@ def play(
         for event in read_events(process.stdout):
             if isinstance(event, str):
                 log_file.write(event + "\n")
+                progress.told(event)
                 continue
             event_file.write(json.dumps(event) + "\n")
             run.feed(event)
@@ -154,6 +157,14 @@ class Progress:
             elapsed = clock(time.monotonic() - self.started)
             hosts = ", ".join(task.results) or "..."
             self.status.update(f"{elapsed}  {task.layer} / {task.role}  {task.name}  [dim]{hosts}[/dim]")
+
+    def told(self, line: str) -> None:
+        """A line beside the events: how far a model's transfer is."""
+        if TRANSFER.match(line):
+            if self.status:
+                self.status.update(f"{clock(time.monotonic() - self.started)}  {line}")
+            elif self.lines:
+                self.console.print(f"   {line}", highlight=False, markup=False)
 
     def _print_roles(self, until: int) -> None:
         for layer, role, tasks in list(self.run.by_role())[self.printed : until]:

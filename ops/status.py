@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.inventory import Host, InventoryError, hosts
+from plugins.module_utils.bedplate.sizes import transfer_words
 
 # One shell for one SSH round trip: the receipt, then each unit's state and the readiness of the service.
 SCRIPT = r"""
@@ -29,7 +30,8 @@ ask.sock.connect("/run/bedplate/inference.sock")
 ask.request("GET", "/health/ready")
 print(ask.getresponse().status)' 2>/dev/null || echo none
 df --output=avail -BG /opt 2>/dev/null | tail -n 1
-sudo -n openssl x509 -noout -enddate -in /etc/bedplate/tls/server.pem 2>/dev/null
+sudo -n openssl x509 -noout -enddate -in /etc/bedplate/tls/server.pem 2>/dev/null || echo
+cat /run/bedplate-fetch/*/progress.json 2>/dev/null
 """
 
 
@@ -85,8 +87,16 @@ def read(host: Host, answer: str | Exception) -> dict[str, Any]:
         "units": dict(zip(("nginx", "socket", "service"), lines[0].split(), strict=False)),
         "disk_free": lines[2],
         "certificate_until": lines[3].removeprefix("notAfter="),
+        "transfers": transfers(lines[4:]),
         "receipt": json.loads(receipt_text),
     }
+
+
+def transfers(lines: list[str]) -> list[dict[str, Any]]:
+    """The models on their way, as their transfers note it: model, done, total, rate."""
+    # One object after the other, without anything between them.
+    found = "".join(lines).replace("}{", "}\n{").split("\n")
+    return [json.loads(one) for one in found if one.startswith("{")]
 
 
 COLUMNS = ("host", "driver", "PyTorch", "environment", "models", "units", "free", "TLS until", "ready")
@@ -128,6 +138,8 @@ def remarks(states: list[dict[str, Any]]) -> Iterator[str]:
         if "problem" in state:
             yield f"{state['host']}: BP008 not reached: {state['problem']}. Fix: ssh to it by hand."
             continue
+        for transfer in state["transfers"]:
+            yield f"{state['host']}: {transfer_words(transfer['model'], transfer)}"
         left = state["receipt"].get("inference", {}).get("rolled_back")
         if left:
             was = left["from"]

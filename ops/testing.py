@@ -23,8 +23,9 @@ from ops.verify import verify_command
 
 TEST_INVENTORY = WORK / "test" / "inventory"
 TEST_LOCK = ROOT / "ops" / "requirements" / "test.txt"
-# Debian packages of the browser tests, with a file that tells they are there.
-BROWSER_PACKAGES = {
+# Debian packages of the tests of transfers and of the page, with a file that tells they are there.
+SYSTEM_PACKAGES = {
+    "aria2": "/usr/bin/aria2c",
     "chromium": "/usr/bin/chromium",
     "fonts-noto-cjk": "/usr/share/fonts/opentype/noto",
     "openssl": "/usr/bin/openssl",
@@ -101,6 +102,12 @@ def stages(service: Path) -> list[Stage]:
         ),
         Stage("faults", "interrupted runs end like clean ones", lambda: pytest_command("tests/faults"), slow=True),
         Stage(
+            "models",
+            "transfers of models: killed, cut off, without room, damaged, shared by three servers",
+            lambda: pytest_command("tests/models"),
+            slow=True,
+        ),
+        Stage(
             "driver_service",
             "the driver of a serving server changes: it answers on the new one, or on the old one",
             lambda: pytest_command("tests/driver_service"),
@@ -165,13 +172,13 @@ def install_test_packages(console: Console) -> None:
         if done.returncode != 0:
             raise EnvironmentFailed(f"BP003 the test tools could not be installed: {done.stderr.strip()[-600:]}")
         stamp.write_text(wanted)
-    missing = [package for package, path in BROWSER_PACKAGES.items() if not Path(path).exists()]
+    missing = [package for package, path in SYSTEM_PACKAGES.items() if not Path(path).exists()]
     if missing:
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
             raise EnvironmentFailed(
                 f"BP002 system packages are missing: {' '.join(missing)}. Fix: sudo apt-get install -y {' '.join(missing)}"
             )
-        console.print(f"Installing {', '.join(missing)} for the browser tests (once)", highlight=False)
+        console.print(f"Installing {', '.join(missing)} for the tests (once)", highlight=False)
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for words in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *missing]):
             subprocess.run(["apt-get", *words], check=True, stdout=subprocess.DEVNULL, env=environment)

@@ -57,3 +57,17 @@ def test_an_unreachable_host_is_told_with_its_code() -> None:
     state = read(HOST, TimeoutError("no route"))
     assert shown(state).splitlines()[1].split()[-1] == "✗"
     assert [remark[:12] for remark in remarks([state])] == ["gpu01: BP008"]
+
+
+def test_a_model_on_its_way_is_told_with_bytes_and_rate() -> None:
+    progress = {
+        "model": "qwen",
+        "directory": "Qwen--Q@0",
+        "done": 3_100_000_000,
+        "total": 16_400_000_000,
+        "rate": 212_000_000,
+    }
+    answer = f"{json.dumps(RECEIPT)}\n@@@\nactive active active\n200\n44G\n\n{json.dumps(progress)}{json.dumps({**progress, 'rate': 0})}"
+    first, second = remarks([read(HOST, answer)])
+    assert first == "gpu01: model qwen: 3.1 GB of 16.4 GB (18 %), 212 MB/s, 1:02 left"
+    assert second == "gpu01: model qwen: 3.1 GB of 16.4 GB (18 %)"

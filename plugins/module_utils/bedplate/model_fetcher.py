@@ -10,6 +10,7 @@ The origins are tried in order; each gives what it can. A file counts only with 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ from .refusal import refusal
 # Files up to this size are fetched here, larger ones by aria2.
 SMALL = 8 << 20
 ROUNDS = 6  # without a byte of progress
+WRONG_ROUNDS = 3  # with wrong bytes
 PROGRESS_S = 0.5
 RATE_S = 5.0
 ARCHIVE = ".archive"
@@ -118,6 +120,7 @@ class Fetcher:
                 self.complete.discard(entry["path"])
                 if origin:
                     self.wrong[entry["path"]] = origin
+                    self.said[origin] = f"{entry['path']} with another sha256"
         return good
 
     # Fetching
@@ -148,7 +151,7 @@ class Fetcher:
             if not self.missing():
                 return
             idle = 0 if (self.done(), len(self.proven)) > before and not self.wrong else idle + 1
-            if idle >= (2 if self.wrong else ROUNDS):
+            if idle >= (WRONG_ROUNDS if self.wrong else ROUNDS):
                 raise Stopped(self.why_not())
             self.sleep(min(2.0**idle, 30.0))
 
@@ -163,7 +166,7 @@ class Fetcher:
                 self.download(origin, provers)
         except (web.WebError, OSError, tarfile.TarError) as error:
             self.said[origin["name"]] = str(error)
-            if getattr(error, "errno", None) == 28:
+            if getattr(error, "errno", None) == errno.ENOSPC:
                 raise Stopped(self.full()) from None
 
     def copy(self, folder: Path, name: str, provers: ThreadPoolExecutor) -> None:
@@ -274,7 +277,8 @@ class Fetcher:
 
     def full(self) -> str:
         free = shutil.disk_usage(self.folder).free
-        fix = f"free {(self.total - self.done() - free) / 1e9:.2f} GB there, then run again: what was fetched is kept."
+        missing = max(self.total - self.done() - free, 1 << 20)
+        fix = f"free {missing / 1e9:.3f} GB there, then run again: what was fetched is kept."
         found = f"{free / 1e9:.2f} GB free under {self.folder.parent.parent}"
         return self.told("BP512", "the disk is full", found, f"{(self.total - self.done()) / 1e9:.2f} GB more", fix)
 
@@ -336,17 +340,21 @@ def main(place: str) -> int:
     folder = Path(place)
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     os.environ.update({name: value for name, value in job.get("environment", {}).items() if value})
+    fetcher = Fetcher(job, folder)
     try:
-        result: dict[str, Any] = Fetcher(job, folder).run()
+        result: dict[str, Any] = fetcher.run()
     except Stopped as stopped:
         result = {"problem": str(stopped)}
     except Exception as error:  # whatever it is, whoever attends has to hear of it
-        found, fix = (
-            f"{type(error).__name__}: {error}",
-            "correct what it names, then run again: what was fetched is kept.",
-        )
-        title = f"model {job['name']}: the transfer broke off"
-        result = {"problem": refusal("BP513", title, found, "a whole transfer", fix)}
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            result = {"problem": fetcher.full()}
+        else:
+            found, fix = (
+                f"{type(error).__name__}: {error}",
+                "correct what it names, then run again: what was fetched is kept.",
+            )
+            title = f"model {job['name']}: the transfer broke off"
+            result = {"problem": refusal("BP513", title, found, "a whole transfer", fix)}
     write(folder / "result.json", result)
     # What it was told is not needed any more, tokens among it.
     (folder / "job.json").unlink(missing_ok=True)

@@ -100,7 +100,7 @@ def _modelscope(reference: Reference, endpoint: str, tries: int) -> Listing:
     data = answer.get("Data") or {}
     blobs = [one for one in data.get("Files") or [] if one.get("Type") != "tree"]
     if not blobs:
-        found = answer.get("Message") or "no files"
+        found = "no files of that revision" if answer.get("Success") else str(answer.get("Message"))
         fix = "check name and revision in the source."
         raise SourceError(refusal("BP510", f"{endpoint} does not give {reference.source}", found, "its files", fix))
     latest = data.get("LatestCommitter") or {}
@@ -137,7 +137,7 @@ def _checksums(reference: Reference, tries: int) -> Listing:
     def read(path: str, start: int, length: int | None) -> bytes:
         return web.read(base.format(path=quote(path)), "", start, length, tries=tries)
 
-    return Listing(_checked(files), read)
+    return Listing(_wanted(files), read)
 
 
 def _archive(reference: Reference) -> Listing:
@@ -172,7 +172,7 @@ def _archive(reference: Reference) -> Listing:
         return data[start:] if length is None else data[start : start + length]
 
     about = {"size": whole.count, "sha256": whole.digest.hexdigest(), "folder": top}
-    return Listing(_checked(inside), read, archive=about)
+    return Listing(_wanted(inside), read, archive=about)
 
 
 class _Counted(io.RawIOBase):
@@ -203,7 +203,7 @@ def _folder(folder: Path) -> Listing:
             return stream.read() if length is None else stream.read(length)
 
     files = [{**entry, "git": None} for entry in tree_manifest(folder)["files"]]
-    return Listing(_checked(files), read)
+    return Listing(_wanted(files), read)
 
 
 def file_url(reference: Reference, endpoint: str, commit: str) -> str:
