@@ -49,3 +49,15 @@ test('reasoning is kept apart, and a chunk that says nothing is no part', async 
   const { parts } = await read(reasoning, 'data: {"choices":[]}\n\n', FINISH)
   expect(parts).toEqual([{ reasoning: 'Hm' }, { finishReason: 'stop' }])
 })
+
+test('tool calls and usage are read', async () => {
+  const call = '{"index":0,"id":"c","type":"function","function":{"name":"add","arguments":""}}'
+  const calls = `data: {"choices":[{"delta":{"tool_calls":[${call}]}}]}\n\n`
+  const usage = 'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n'
+  const { parts } = await read(calls, FINISH, usage)
+  expect(parts).toEqual([
+    { toolCalls: [{ index: 0, id: 'c', name: 'add' }] },
+    { finishReason: 'stop' },
+    { usage: { prompt: 3, completion: 4 } },
+  ])
+})

@@ -1,24 +1,58 @@
 import { errorMessage, Failure } from './failure'
 import { sseData } from './sse'
 
+/** A piece of a tool call; the pieces of one call share its index. */
+export interface ToolCallPart {
+  index: number
+  id?: string
+  name?: string
+  arguments?: string
+}
+
+/** Tokens read and written for an answer, as the service counts them. */
+export interface Usage {
+  prompt: number
+  completion: number
+}
+
 /** One step of an answer that is being written. */
 export interface AnswerPart {
   content?: string
   reasoning?: string
+  toolCalls?: ToolCallPart[]
   finishReason?: string
+  usage?: Usage
 }
 
 interface Chunk {
-  choices?: { delta?: { content?: string | null; reasoning_content?: string | null }; finish_reason?: string | null }[]
+  choices?: {
+    delta?: {
+      content?: string | null
+      reasoning_content?: string | null
+      tool_calls?: { index?: number; id?: string; function?: { name?: string; arguments?: string } }[] | null
+    }
+    finish_reason?: string | null
+  }[]
+  usage?: { prompt_tokens?: number; completion_tokens?: number } | null
 }
 
 /** A part has only what the chunk really said: most chunks are three letters of content. */
 function partOf(chunk: Chunk): AnswerPart {
   const choice = chunk.choices?.[0]
+  const delta = choice?.delta
   const part: AnswerPart = {}
-  if (choice?.delta?.content) part.content = choice.delta.content
-  if (choice?.delta?.reasoning_content) part.reasoning = choice.delta.reasoning_content
+  if (delta?.content) part.content = delta.content
+  if (delta?.reasoning_content) part.reasoning = delta.reasoning_content
+  if (delta?.tool_calls?.length) {
+    part.toolCalls = delta.tool_calls.map((call, position) => ({
+      index: call.index ?? position,
+      ...(call.id && { id: call.id }),
+      ...(call.function?.name && { name: call.function.name }),
+      ...(call.function?.arguments && { arguments: call.function.arguments }),
+    }))
+  }
   if (choice?.finish_reason) part.finishReason = choice.finish_reason
+  if (chunk.usage) part.usage = { prompt: chunk.usage.prompt_tokens ?? 0, completion: chunk.usage.completion_tokens ?? 0 }
   return part
 }
 

@@ -27,7 +27,8 @@ async function drain(signal = new AbortController().signal): Promise<unknown> {
 
 test('the key goes into the header, to our own paths', async () => {
   const fetch = answerWith(async () => Response.json({ data: [{ id: 'tutor' }] }))
-  expect(await createApi('/v1', 'bp-k').listModels(new AbortController().signal)).toEqual(['tutor'])
+  const models = await createApi('/v1', 'bp-k').listModels(new AbortController().signal)
+  expect(models).toEqual([{ name: 'tutor', contextLength: null }])
   const [url, init] = fetch.mock.calls[0] ?? []
   expect(url).toBe('/v1/models')
   expect(new Headers(init?.headers).get('authorization')).toBe('Bearer bp-k')
@@ -67,9 +68,12 @@ test('a minute without a byte ends the answer and the connection', async () => {
   expect(cancel).toHaveBeenCalledOnce()
 })
 
-test('models that only embed are not offered for a chat', async () => {
-  answerWith(async () => Response.json({ data: [{ id: 'e', task: 'embedding' }, { id: 'b', task: 'both' }, { id: 'c' }] }))
-  expect(await createApi('/v1', null).listModels(new AbortController().signal)).toEqual(['b', 'c'])
+test('models that only embed or rank are not offered for a chat', async () => {
+  const others = [{ id: 'e', task: 'embedding' }, { id: 'r', task: 'rerank' }]
+  const data = [...others, { id: 'b', task: 'both', max_model_len: 9 }, { id: 'c' }]
+  answerWith(async () => Response.json({ data }))
+  const models = await createApi('/v1', null).listModels(new AbortController().signal)
+  expect(models).toEqual([{ name: 'b', contextLength: 9 }, { name: 'c', contextLength: null }])
 })
 
 test('a model list that is none is malformed', async () => {

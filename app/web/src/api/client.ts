@@ -1,19 +1,29 @@
 import { type AnswerPart, readAnswer } from './answer'
 import { asFailure, Failure, failureOf, isAbort } from './failure'
 
+export type ContentPart = { type: 'text'; text: string } | { type: 'image_url'; image_url: { url: string } }
+
 export interface Turn {
   role: 'system' | 'user' | 'assistant'
-  content: string
+  content: string | ContentPart[]
 }
 
+/** A chat completion as it is asked for; sampling settings stand beside these fields under their API names. */
 export interface ChatBody {
   model: string
   messages: Turn[]
+  [setting: string]: unknown
+}
+
+export interface Model {
+  name: string
+  /** Longest conversation in tokens, where the service says so. */
+  contextLength: number | null
 }
 
 export interface Api {
   /** The models that can chat. */
-  listModels(signal: AbortSignal): Promise<string[]>
+  listModels(signal: AbortSignal): Promise<Model[]>
   streamChat(body: ChatBody, signal: AbortSignal): AsyncGenerator<AnswerPart>
 }
 
@@ -43,6 +53,13 @@ async function* bytesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<Uint8A
   }
 }
 
+/** Tasks of models that can chat; another service names none. */
+const CHAT_TASKS = new Set(['chat', 'both'])
+
+interface ModelList {
+  data?: { id: string; task?: string; max_model_len?: number | null }[]
+}
+
 export function createApi(base: string, key: string | null): Api {
   async function request(path: string, init: RequestInit): Promise<Response> {
     const headers = new Headers({ 'content-type': 'application/json' })
@@ -60,14 +77,15 @@ export function createApi(base: string, key: string | null): Api {
   return {
     async listModels(signal) {
       const response = await request('/models', { signal })
-      const body = (await response.json().catch(() => null)) as { data?: { id: string; task?: string }[] } | null
+      const body = (await response.json().catch(() => null)) as ModelList | null
       if (!Array.isArray(body?.data)) throw new Failure('malformed')
-      return body.data.filter((model) => model.task !== 'embedding').map((model) => model.id)
+      const chats = body.data.filter((model) => model.task === undefined || CHAT_TASKS.has(model.task))
+      return chats.map((model) => ({ name: model.id, contextLength: model.max_model_len ?? null }))
     },
     async *streamChat(body, signal) {
       const response = await request('/chat/completions', {
         method: 'POST',
-        body: JSON.stringify({ ...body, stream: true }),
+        body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
         signal,
       })
       if (!response.body) throw new Failure('malformed')

@@ -10,23 +10,37 @@ export type FailureKind =
   | 'unreachable' // no answer at all
   | 'stalled' // the answer stopped coming
   | 'cut' // the answer ended without saying that it is complete
+  | 'interrupted' // the page was closed while the answer came
   | 'malformed' // the answer is not what an OpenAI-compatible service sends
 
-export class Failure extends Error {
+/** A failure as it is shown and kept. */
+export interface Mishap {
+  kind: FailureKind
+  /** The server's own words, or empty. */
+  message: string
+  /** HTTP status, where there was one. */
+  status?: number | undefined
+  /** Seconds that the server asks us to wait. */
+  retryAfter?: number | undefined
+}
+
+export class Failure extends Error implements Mishap {
   override readonly name = 'Failure'
   readonly kind: FailureKind
-  /** HTTP status, where there was one. */
   readonly status: number | undefined
-  /** Seconds that the server asks us to wait. */
   readonly retryAfter: number | undefined
 
-  /** `message` is the server's own words, or empty. */
   constructor(kind: FailureKind, message = '', status?: number, retryAfter?: number) {
     super(message)
     this.kind = kind
     this.status = status
     this.retryAfter = retryAfter
   }
+}
+
+/** The same without what an error has besides, so that a database can keep it. */
+export function mishapOf({ kind, message, status, retryAfter }: Mishap): Mishap {
+  return { kind, message, ...(status !== undefined && { status }), ...(retryAfter !== undefined && { retryAfter }) }
 }
 
 function kindOf(status: number): FailureKind {

@@ -40,5 +40,21 @@ const TOKENS = 'bedplate-tokens' // the class that carries the theme's values fo
 const COMMON = { borderRadius: 8, fontSize: 15 }
 // Every text has a contrast of at least 4.5 to 1, which Ant Design's own secondary greys have not.
 const GREY = 'rgba(0, 0, 0, 0.6)'
-const LIGHT = { ...COMMON, colorPrimary: '#0b6e5f', colorLink: '#0b6e5f', colorTextTertiary: GREY, colorTextDescription: GREY }
-const DARK = { ...COMMON, colorPrimary: '#24897a', colorLink: '#4cc2ad' }
+const LIGHT = {
+  ...COMMON,
+  colorPrimary: '#0b6e5f',
+  colorPrimaryBg: '#e2f1ed',
+  colorLink: '#0b6e5f',
+  colorTextTertiary: GREY,
+  colorTextDescription: GREY,
+  colorTextPlaceholder: GREY,
+  colorErrorText: '#b3261e',
+}
+const DARK = {
+  ...COMMON,
+  colorPrimary: '#24897a',
+  colorPrimaryBg: '#12372f',
+  colorLink: '#4cc2ad',
+  colorTextPlaceholder: 'rgba(255, 255, 255, 0.55)',
+  colorErrorText: '#ff8a80',
+}

@@ -1,5 +1,5 @@
 import { useEffect, useState } from 'react'
-import { usePreference } from '../preferences/usePreference'
+import { usePreference } from '../preferences/useStored'
 
 export const APPEARANCES = ['system', 'light', 'dark'] as const
 export type Appearance = (typeof APPEARANCES)[number]

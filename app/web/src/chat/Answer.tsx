@@ -1,50 +1,117 @@
-import { Actions, Think } from '@ant-design/x'
+import { ForwardOutlined, ReloadOutlined } from '@ant-design/icons'
+import { Think } from '@ant-design/x'
 import { Button, Tag } from 'antd'
-import { lazy, Suspense } from 'react'
+import { lazy, memo, Suspense } from 'react'
 import { FailureAlert } from '../app/FailureAlert'
 import { useI18n } from '../i18n/I18n'
+import { CopyButton } from '../ui/CopyButton'
+import { IconButton } from '../ui/IconButton'
 import styles from './Answer.module.css'
-import type { MessageEntry } from './message'
+import { Branches } from './Branches'
+import { type Message, speedOf } from './message'
+import { ToolCalls } from './ToolCalls'
 
-const loadMarkdown = () => import('./Markdown')
+const loadMarkdown = () => import('../markdown/Markdown')
 const Markdown = lazy(loadMarkdown)
 export const preloadMarkdown = (): void => void loadMarkdown()
 
 interface Props {
-  entry: MessageEntry
-  onRetry?: () => void
+  message: Message
+  siblings: Message[]
+  retriesItself: boolean
+  onTurnTo: (id: string) => void
+  /** Absent while an answer is being written, or where no model is there to answer. */
+  onRegenerate: ((id: string) => void) | undefined
+  onGoOn: ((id: string) => void) | undefined
 }
 
-export function Answer({ entry: { message, status }, onRetry }: Props) {
+export const Answer = memo(function Answer(props: Props) {
+  const { message, siblings, retriesItself, onTurnTo, onRegenerate, onGoOn } = props
   const { t } = useI18n()
-  const growing = status === 'loading' || status === 'updating'
+  const growing = message.status === 'growing'
+  const thinking = growing && !message.content
+  const unfinished = message.content !== '' && (message.status !== 'done' || message.finishReason === 'length')
+  const goOn = onGoOn && unfinished && !growing && (
+    <Button size="small" icon={<ForwardOutlined />} onClick={() => onGoOn(message.id)}>
+      {t('chat.goOn')}
+    </Button>
+  )
+  if (growing && !message.content && !message.reasoning && message.toolCalls.length === 0) return <Waiting />
   return (
-    <article className={styles.answer} aria-busy={growing} data-status={status}>
+    <article className={styles.answer} aria-label={t('chat.answer')} aria-busy={growing} data-status={message.status}>
       {message.reasoning && (
-        <Think title={t('chat.reasoning')} loading={growing && !message.content} blink={growing && !message.content}>
+        <Think title={t(thinking ? 'chat.thinking' : 'chat.reasoning')} loading={thinking} blink={thinking}>
           <div className={styles.plain}>{message.reasoning}</div>
         </Think>
       )}
-      <Suspense fallback={<div className={styles.plain}>{message.content}</div>}>
-        <Markdown text={message.content} growing={growing} />
-      </Suspense>
-      {status === 'abort' && <Tag>{t('chat.stopped')}</Tag>}
-      {message.finishReason === 'length' && <Tag>{t('chat.lengthLimit')}</Tag>}
+      {message.content && (
+        <Suspense fallback={<div className={styles.plain}>{message.content}</div>}>
+          <Markdown text={message.content} growing={growing} />
+        </Suspense>
+      )}
+      <ToolCalls calls={message.toolCalls} growing={growing} />
+      {message.status === 'stopped' && <Note text={t('chat.stopped')}>{goOn}</Note>}
+      {message.finishReason === 'length' && <Note text={t('chat.lengthLimit')}>{goOn}</Note>}
       {message.failure && (
         <FailureAlert
           failure={message.failure}
-          action={
-            onRetry && (
-              <Button size="small" onClick={onRetry}>
-                {t('chat.retry')}
-              </Button>
-            )
-          }
-        />
+          onRetry={onRegenerate && (() => onRegenerate(message.id))}
+          retriesItself={retriesItself}
+        >
+          {goOn}
+        </FailureAlert>
       )}
-      {!growing && message.content && (
-        <Actions items={[{ key: 'copy', actionRender: <Actions.Copy text={message.content} /> }]} />
+      {!growing && (
+        <footer className={styles.footer}>
+          <Branches message={message} siblings={siblings} onTurnTo={onTurnTo} />
+          {message.content && <CopyButton text={message.content} label={t('chat.copy')} />}
+          {onRegenerate && (
+            <IconButton
+              size="small"
+              label={t('chat.regenerate')}
+              icon={<ReloadOutlined />}
+              onClick={() => onRegenerate(message.id)}
+            />
+          )}
+          <Facts message={message} />
+        </footer>
       )}
+    </article>
+  )
+})
+
+function Note({ text, children }: { text: string; children: React.ReactNode }) {
+  return (
+    <div className={styles.note}>
+      <Tag>{text}</Tag>
+      {children}
+    </div>
+  )
+}
+
+/** Who answered, how much and how fast. */
+function Facts({ message }: { message: Message }) {
+  const { t } = useI18n()
+  const { model, usage, timing } = message
+  const speed = speedOf(message)
+  const facts = [
+    model,
+    usage && t('facts.tokens', { count: usage.completion }),
+    speed !== null && t('facts.speed', { speed: speed < 10 ? speed.toFixed(1) : Math.round(speed) }),
+    timing?.first != null && t('facts.first', { ms: Math.round(timing.first) }),
+  ].filter(Boolean)
+  return <small className={styles.facts}>{facts.join(' · ')}</small>
+}
+
+function Waiting() {
+  const { t } = useI18n()
+  return (
+    <article className={styles.answer} aria-label={t('chat.answer')} aria-busy="true" data-status="growing">
+      <span className={styles.waiting} role="status" aria-label={t('chat.waiting')}>
+        <i />
+        <i />
+        <i />
+      </span>
     </article>
   )
 }

@@ -1,5 +1,5 @@
 import { createContext, type ReactNode, useContext, useEffect, useMemo } from 'react'
-import { usePreference } from '../preferences/usePreference'
+import { usePreference } from '../preferences/useStored'
 import { type Language, type Translate, translator } from './catalogue'
 
 interface I18n {
