@@ -51,8 +51,8 @@ def page_command() -> list[str]:
     """The browser tests against the server the site stage provisioned."""
     (host, *_) = hosts(TEST_INVENTORY)
     key_file = TEST_INVENTORY / "secrets" / "api_key"
-    where = [f"--base-url={host.base_url}", f"--api-key-file={key_file}", f"--screenshots={REPORTS / 'screenshots'}"]
-    return pytest_command("tests/web", "tests/e2e", *where)
+    where = [f"--base-url={host.base_url}", f"--api-key-file={key_file}", f"--live-inventory={TEST_INVENTORY}"]
+    return pytest_command("tests/web", "tests/e2e", *where, f"--screenshots={REPORTS / 'screenshots'}")
 
 
 def stages(service: Path) -> list[Stage]:

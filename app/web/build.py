@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 INPUTS = (
     ".npmrc",
     "build.py",
+    "compress.mjs",
     "index.html",
     "node-requirements.txt",
     "package-lock.json",
@@ -56,6 +58,12 @@ PACKAGES_MISSING = BuildError(
     "check npm's registry, proxy and certificates; after a change of package.json: npm install",
 )
 NO_PAGE = BuildError("BP704", "the web client does not compile", "the message below names the file and line")
+MOST_FIRST, MOST_ALL = 350_000, 560_000  # bytes, compressed by gzip, without fonts
+TOO_LARGE = BuildError(
+    "BP450",
+    "the page is larger than it may be",
+    "load what the first paint does not need by import(), or leave it out; the numbers are below",
+)
 TESTS_FAIL = BuildError("BP706", "unit tests of the web client fail", "the messages below name them")
 
 
@@ -147,11 +155,21 @@ def npm_run(script: str, error: BuildError, work: Path) -> Path:
     return tree
 
 
-def compress(page: Path) -> None:
-    """Put a .gz beside every asset, for `gzip_static`; the same build gives the same bytes."""
-    for file in (page / "assets").iterdir():
-        if file.suffix in {".js", ".css", ".svg"}:
-            file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+def weigh(page: Path) -> dict[str, int]:
+    """What a browser fetches before the page is there, and all scripts and styles: bytes by gzip. Refuses too many."""
+    sizes = {file.stem: file.stat().st_size for file in (page / "assets").glob("*.gz")}
+    index = (page / "index.html").read_bytes()
+    first = set(re.findall(r"assets/([\w.-]+)", index.decode()))
+    html = len(gzip.compress(index))
+    weight = {"first": html + sum(sizes[name] for name in first), "all": html + sum(sizes.values())}
+    if weight["first"] > MOST_FIRST or weight["all"] > MOST_ALL:
+        largest = [f"{size:7} {name}" for name, size in sorted(sizes.items(), key=lambda one: one[1])]
+        numbers = (
+            f"first load {weight['first']} of at most {MOST_FIRST} bytes, all {weight['all']} of at most {MOST_ALL}"
+        )
+        TOO_LARGE.log = "\n".join([*largest, numbers])
+        raise TOO_LARGE
+    return weight
 
 
 def publish(page: Path, target: Path) -> None:
@@ -160,12 +178,11 @@ def publish(page: Path, target: Path) -> None:
     beside = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     shutil.copytree(page, beside)
-    compress(beside)
     beside.rename(target)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print {"hash", "path", "built"} as JSON; on failure, one BP7xx line and the end of the log on stderr."""
+    """Print {"hash", "path", "built", "bytes"} as JSON; on failure, one BP7xx line and the end of the log on stderr."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, help="directory for Node, packages and the build itself; may be removed")
     action = parser.add_mutually_exclusive_group(required=True)
@@ -188,7 +205,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             target: Path = options.output.resolve() / name
             missing = not target.exists()
             if missing:
-                publish(npm_run("build", NO_PAGE, work) / "dist", target)
+                page = npm_run("build", NO_PAGE, work) / "dist"
+                weigh(page)
+                publish(page, target)
+            weight = weigh(target)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1
@@ -196,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fix = "choose --output and --work where this user may write, on a disk with 1 GB free"
         print(f"BP705 {error}. Fix: {fix}", file=sys.stderr)
         return 1
-    print(json.dumps({"hash": name, "path": str(target), "built": missing}))
+    print(json.dumps({"hash": name, "path": str(target), "built": missing, "bytes": weight}))
     return 0
 
 

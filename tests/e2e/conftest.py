@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from ops.inventory import Host, hosts
 from tests.e2e.front_double import FrontDouble, self_signed
 from tests.e2e.page_driver import REPO, Watched
 
@@ -34,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("bedplate e2e")
     group.addoption("--base-url", help="a live Bedplate server, such as https://192.0.2.10")
     group.addoption("--api-key-file", type=Path, help="file with an API key of that server")
+    group.addoption("--live-inventory", type=Path, help="inventory of that server, for the test that kills its service")
     group.addoption("--demo-python", type=Path, help="a Python with app/demo/requirements.txt (default: made once)")
     group.addoption("--screenshots", type=Path, help="directory for screenshots (default: a temporary one)")
 
@@ -89,6 +91,14 @@ def live_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def live_key(request: pytest.FixtureRequest) -> str:
     return Path(request.config.getoption("--api-key-file")).read_text().strip()
+
+
+@pytest.fixture(scope="session")
+def live_host(request: pytest.FixtureRequest) -> Host:
+    inventory: Path | None = request.config.getoption("--live-inventory")
+    if inventory is None:
+        pytest.skip("needs a server to log in to: --live-inventory")
+    return hosts(inventory)[0]
 
 
 @pytest.fixture(scope="session")

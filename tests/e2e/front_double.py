@@ -27,13 +27,19 @@ CSP = (
 )
 
 MARKDOWN = """\
-A **list**, some `code` and a table:
+A **list**, some `code`, a [link](https://example.org), $e^{i\\pi} + 1 = 0$ for $5, and a table:
 
 - first
 - second, <img src=x onerror="window.injected = true">
+- third, ![a picture](https://example.org/picture.png)
+
+$$
+\\int_0^1 x^2\\,dx = \\frac{1}{3}
+$$
 
 ```python
-print("bedplate")
+def greet(name: str) -> str:
+    return f"Hello, {name}!"  # a long comment, so long that the line is wider than the page on every phone and some desks
 ```
 
 | layer | role |
@@ -42,6 +48,13 @@ print("bedplate")
 """
 ANSWERS = {"Show me Markdown": MARKDOWN}
 LONG = "word " * 400
+REFUSALS = {"Be busy": (503, "The queue is full.", 7), "Be crowded": (429, "Too many requests.", 1)}
+CALL = {
+    "index": 0,
+    "id": "call-1",
+    "type": "function",
+    "function": {"name": "weather", "arguments": '{"city": "Jinan"}'},
+}
 
 
 class FrontDouble(ThreadingHTTPServer):
@@ -115,13 +128,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, {"object": "list", "data": data, "model": body["model"], "usage": None})
         elif self.path == "/v1/chat/completions":
             self.server.chats.append(body)
-            self._chat(body["messages"][-1]["content"])
+            self._chat(_text(body["messages"][-1]["content"]))
         else:
             self._error(404, "no such path")
 
     def _chat(self, question: str) -> None:
-        if question == "Be busy" and self.server.broken:
-            self._error(503, "The queue is full.", retry_after=7)
+        if question in REFUSALS and self.server.broken:
+            self._error(*REFUSALS[question])
             return
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
@@ -130,6 +143,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._chunk(": a comment is no data\n\n")
         answer = LONG if question == "Be long" else ANSWERS.get(question, f"You said: {question}")
         try:
+            if question == "Be thoughtful":
+                self._part({"reasoning_content": "First I think."})
+            if question == "Be handy":
+                self._part({"tool_calls": [CALL]})
             for at in range(0, len(answer), 5):
                 self._part({"content": answer[at : at + 5]})
                 time.sleep(0.02 if question == "Be long" else self.server.delay)
@@ -138,6 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if not (self.server.broken and self._broken(question)):
             self._part({}, finish="length" if question == "Be short" else "stop")
+            self._chunk('data: {"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 40}}\n\n')
             self._chunk("data: [DONE]\n\n")
             self._chunk("")
 
@@ -156,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         return True
 
-    def _part(self, delta: dict[str, str], finish: str | None = None) -> None:
+    def _part(self, delta: dict[str, Any], finish: str | None = None) -> None:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
         chunk = {
             "id": "chatcmpl-0",
@@ -204,6 +222,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
+
+
+def _text(content: Any) -> str:
+    """The text of a message, which may have images beside it."""
+    if isinstance(content, str):
+        return content
+    return next(str(part["text"]) for part in content if part["type"] == "text")
 
 
 def _letters(text: str) -> list[float]:

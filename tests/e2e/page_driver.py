@@ -36,6 +36,22 @@ def ask(page: Page, question: str) -> Locator:
     return answers.nth(before)
 
 
+def press(page: Page | Locator, english: str, chinese: str = "") -> None:
+    """Press the button of this name, in whichever language the page is."""
+    page.get_by_role("button", name=re.compile(f"^({english}|{chinese or english})$")).first.click()
+
+
+def reload_with_key(page: Page, key: str) -> None:
+    """Reload the page, which forgets the key, and enter it again."""
+    page.reload()
+    enter_key(page, key)
+
+
+def shown(page: Page) -> list[str]:
+    """Questions and answers on the page, in their order."""
+    return page.locator("[data-message]").all_inner_texts()
+
+
 def finished(answer: Locator) -> Locator:
     """The same answer, once the page says that nothing more comes."""
     expect(answer).to_have_attribute("aria-busy", "false", timeout=60_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -41,15 +42,19 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "web"
 
 
-def test_two_builds_at_once_make_one_page_and_leave_the_sources_alone(tmp_path: Path) -> None:
-    before = sorted(path.name for path in WEB.iterdir())
-    first, second = start(tmp_path), start(tmp_path)
-    results = [result(first), result(second)]
-    assert sorted(bool(answer["built"]) for answer in results) == [False, True]
-    assert {str(answer["hash"]) for answer in results} == {hash_of(WEB)}
-    page = Path(str(results[0]["path"]))
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
+    """What two builds at once into one folder said."""
+    output = tmp_path_factory.mktemp("pages")
+    return [result(process) for process in (start(output), start(output))]
+
+
+def test_two_builds_at_once_make_one_page_and_leave_the_sources_alone(built: list[dict[str, object]]) -> None:
+    assert sorted(bool(answer["built"]) for answer in built) == [False, True]
+    assert {str(answer["hash"]) for answer in built} == {hash_of(WEB)}
+    page = Path(str(built[0]["path"]))
     assert "__CSP_NONCE__" in (page / "index.html").read_text()
-    assert sorted(path.name for path in WEB.iterdir()) == before
+    assert {"node_modules", "dist"}.isdisjoint(path.name for path in WEB.iterdir())
 
 
 def test_killed_build_leaves_nothing_and_the_next_one_succeeds(tmp_path: Path) -> None:
@@ -104,3 +109,27 @@ def test_lock_has_hashes_and_no_addresses() -> None:
 def test_unit_tests_of_the_page_pass() -> None:
     done = subprocess.run([sys.executable, WEB / "build.py", "--test", "--work", WORK], text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_page_is_light(built: list[dict[str, object]]) -> None:
+    answer = built[0]
+    weight, assets = answer["bytes"], list((Path(str(answer["path"])) / "assets").iterdir())
+    assert isinstance(weight, dict)
+    assert 0 < weight["first"] <= 350_000
+    assert weight["first"] < weight["all"] <= 560_000
+    for script in (file for file in assets if file.suffix in {".js", ".css"}):
+        assert gzip.decompress(Path(f"{script}.gz").read_bytes()) == script.read_bytes()
+        assert Path(f"{script}.br").stat().st_size <= Path(f"{script}.gz").stat().st_size
+    # One format of each font is enough.
+    assert {file.suffix for file in assets} == {".js", ".css", ".gz", ".br", ".woff2"}
+
+
+def test_page_that_grows_too_large_is_refused_with_sizes_and_fix(copy: Path, tmp_path: Path) -> None:
+    build = copy / "build.py"
+    build.write_text(build.read_text().replace("= 350_000,", "= 35_000,"))
+    process = start(tmp_path / "out", script=build)
+    _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert stderr.startswith("BP450 ")
+    assert "Fix: " in stderr and "of at most 35000 bytes" in stderr
+    assert list((tmp_path / "out").iterdir()) == []

@@ -1,3 +1,4 @@
+import { CloseCircleFilled } from '@ant-design/icons'
 import { Alert, Button } from 'antd'
 import { type ReactNode, useEffect, useRef, useState } from 'react'
 import type { Mishap } from '../api/failure'
@@ -23,6 +24,7 @@ export function FailureAlert({ failure, onRetry, retriesItself = false, children
       className={styles.alert}
       type="error"
       showIcon
+      icon={<CloseCircleFilled aria-hidden />}
       title={
         <>
           <strong>{t(`failure.${failure.kind}`)}</strong>

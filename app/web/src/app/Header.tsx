@@ -10,7 +10,11 @@ import { IconButton } from '../ui/IconButton'
 import styles from './Header.module.css'
 import { APPEARANCES, type Appearance, type useAppearance } from './useAppearance'
 
-const ICONS: Record<Appearance, ReactNode> = { system: <BulbOutlined />, light: <SunOutlined />, dark: <MoonOutlined /> }
+const ICONS: Record<Appearance, ReactNode> = {
+  system: <BulbOutlined aria-hidden />,
+  light: <SunOutlined aria-hidden />,
+  dark: <MoonOutlined aria-hidden />,
+}
 
 interface Props {
   appearance: ReturnType<typeof useAppearance>

@@ -12,7 +12,7 @@ export function AttachmentList({ attachments, onRemove }: { attachments: Attachm
     <ul className={styles.list} aria-label={t('attachment.label')}>
       {attachments.map((file, at) => (
         <li key={`${at} ${file.name}`} className={styles.file}>
-          {file.kind === 'image' ? <img src={file.data} alt={file.name} /> : <FileTextOutlined />}
+          {file.kind === 'image' ? <img src={file.data} alt={file.name} /> : <FileTextOutlined aria-hidden />}
           <span className={styles.name}>{file.name}</span>
           {onRemove && (
             <IconButton

@@ -1,5 +1,4 @@
 import { ForwardOutlined, ReloadOutlined } from '@ant-design/icons'
-import { Think } from '@ant-design/x'
 import { Button, Tag } from 'antd'
 import { lazy, memo, Suspense } from 'react'
 import { FailureAlert } from '../app/FailureAlert'
@@ -32,7 +31,7 @@ export const Answer = memo(function Answer(props: Props) {
   const thinking = growing && !message.content
   const unfinished = message.content !== '' && (message.status !== 'done' || message.finishReason === 'length')
   const goOn = onGoOn && unfinished && !growing && (
-    <Button size="small" icon={<ForwardOutlined />} onClick={() => onGoOn(message.id)}>
+    <Button size="small" icon={<ForwardOutlined aria-hidden />} onClick={() => onGoOn(message.id)}>
       {t('chat.goOn')}
     </Button>
   )
@@ -40,14 +39,17 @@ export const Answer = memo(function Answer(props: Props) {
   return (
     <article className={styles.answer} aria-label={t('chat.answer')} aria-busy={growing} data-status={message.status}>
       {message.reasoning && (
-        <Think title={t(thinking ? 'chat.thinking' : 'chat.reasoning')} loading={thinking} blink={thinking}>
+        <details className={styles.reasoning} open={thinking}>
+          <summary>{t(thinking ? 'chat.thinking' : 'chat.reasoning')}</summary>
           <div className={styles.plain}>{message.reasoning}</div>
-        </Think>
+        </details>
       )}
       {message.content && (
-        <Suspense fallback={<div className={styles.plain}>{message.content}</div>}>
-          <Markdown text={message.content} growing={growing} />
-        </Suspense>
+        <div className={styles.content} data-message>
+          <Suspense fallback={<div className={styles.plain}>{message.content}</div>}>
+            <Markdown text={message.content} growing={growing} />
+          </Suspense>
+        </div>
       )}
       <ToolCalls calls={message.toolCalls} growing={growing} />
       {message.status === 'stopped' && <Note text={t('chat.stopped')}>{goOn}</Note>}

@@ -85,7 +85,7 @@ export function ChatView({ store, view, target, model, limits, suggestions, comp
           items={items}
           role={{
             user: { placement: 'end', variant: 'borderless' },
-            ai: { placement: 'start', variant: 'borderless' },
+            ai: { placement: 'start', variant: 'borderless', classNames: { root: styles.wide } },
           }}
         />
       ) : (

@@ -39,7 +39,7 @@ export const Question = memo(function Question(props: Props) {
     <div className={styles.question}>
       <div className={styles.bubble}>
         <AttachmentList attachments={message.attachments} />
-        {message.content && <div className={styles.text}>{message.content}</div>}
+        {message.content && <div className={styles.text} data-message>{message.content}</div>}
       </div>
       <div className={styles.footer}>
         <Branches message={message} siblings={siblings} onTurnTo={onTurnTo} />

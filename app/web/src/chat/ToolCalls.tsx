@@ -9,7 +9,7 @@ export function ToolCalls({ calls, growing }: { calls: ToolCall[]; growing: bool
   return calls.map((call, position) => (
     <details key={call.id || position} className={styles.call} open>
       <summary>
-        <ToolOutlined /> {t('tool.call', { name: call.name })}
+        <ToolOutlined aria-hidden /> {t('tool.call', { name: call.name })}
       </summary>
       <pre tabIndex={0}>{growing ? call.arguments : pretty(call.arguments)}</pre>
     </details>

@@ -80,8 +80,11 @@ function withCallPart(calls: ToolCall[], part: { index: number } & Partial<ToolC
 export const hasWords = (answer: Message): boolean =>
   answer.content !== '' || answer.reasoning !== '' || answer.toolCalls.length > 0
 
+const LEAST_MS = 5 // what comes in less came at once: its speed is the network's
+
 /** Tokens per second between the first and the last word; null where too few came to tell. */
 export function speedOf({ usage, timing }: Message): number | null {
-  if (!usage || !timing || timing.first === null || usage.completion < 2 || timing.last <= timing.first) return null
+  if (!usage || !timing || timing.first === null || usage.completion < 2) return null
+  if (timing.last - timing.first < LEAST_MS) return null
   return ((usage.completion - 1) * 1000) / (timing.last - timing.first)
 }

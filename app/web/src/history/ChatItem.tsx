@@ -69,10 +69,10 @@ export function ChatItem({ store, chat, current, running, onChosen }: Props) {
         trigger={['click']}
         menu={{
           items: [
-            { key: 'rename', icon: <EditOutlined />, label: t('history.rename') },
-            { key: 'json', icon: <DownloadOutlined />, label: t('history.export') },
-            { key: 'markdown', icon: <FileMarkdownOutlined />, label: t('history.exportMarkdown') },
-            { key: 'remove', icon: <DeleteOutlined />, danger: true, label: t('history.remove') },
+            { key: 'rename', icon: <EditOutlined aria-hidden />, label: t('history.rename') },
+            { key: 'json', icon: <DownloadOutlined aria-hidden />, label: t('history.export') },
+            { key: 'markdown', icon: <FileMarkdownOutlined aria-hidden />, label: t('history.exportMarkdown') },
+            { key: 'remove', icon: <DeleteOutlined aria-hidden />, danger: true, label: t('history.remove') },
           ],
           onClick: ({ key }) => actions[key]?.(),
         }}

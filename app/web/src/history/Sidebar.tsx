@@ -49,7 +49,7 @@ export function Sidebar({ store, view, title, search, onNew, onChosen }: Props) 
         <img src="./favicon.svg" alt="" width={26} height={26} />
         <strong>{title}</strong>
       </div>
-      <Button block icon={<PlusOutlined />} onClick={onNew}>
+      <Button block icon={<PlusOutlined aria-hidden />} onClick={onNew}>
         {t('chat.new')}
       </Button>
       <Input
@@ -57,7 +57,7 @@ export function Sidebar({ store, view, title, search, onNew, onChosen }: Props) 
         ref={search}
         type="search"
         allowClear
-        prefix={<SearchOutlined />}
+        prefix={<SearchOutlined aria-hidden />}
         aria-label={t('history.search')}
         placeholder={t('history.search')}
         value={words}

@@ -70,7 +70,7 @@ interface NumberRowProps {
   onChange: (value: number | null) => void
 }
 
-function NumberRow({ field: { name, min, max, step }, value, onChange }: NumberRowProps) {
+function NumberRow({ field: { name, min, max, step, usual }, value, onChange }: NumberRowProps) {
   const { t } = useI18n()
   const id = useId()
   const label = t(`settings.${name}`)
@@ -92,7 +92,7 @@ function NumberRow({ field: { name, min, max, step }, value, onChange }: NumberR
         <Slider
           className={value === null ? `${styles.slider} ${styles.unset}` : styles.slider}
           {...{ min, max, step }}
-          value={value ?? Math.min(1, max)}
+          value={value ?? usual}
           ariaLabelForHandle={label}
           onChange={onChange}
         />

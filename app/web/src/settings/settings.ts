@@ -19,15 +19,17 @@ export interface NumberField {
   max: number
   /** A step of 1 makes it a whole number. */
   step: number
+  /** Where a slider stands while nothing is set. */
+  usual: number
 }
 
 export const NUMBER_FIELDS: NumberField[] = [
-  { name: 'temperature', api: 'temperature', min: 0, max: 2, step: 0.05 },
-  { name: 'topP', api: 'top_p', min: 0.05, max: 1, step: 0.05 },
-  { name: 'maxTokens', api: 'max_tokens', min: 1, max: 1_000_000, step: 1 },
-  { name: 'seed', api: 'seed', min: 0, max: 2_147_483_647, step: 1 },
-  { name: 'presencePenalty', api: 'presence_penalty', min: -2, max: 2, step: 0.1 },
-  { name: 'frequencyPenalty', api: 'frequency_penalty', min: -2, max: 2, step: 0.1 },
+  { name: 'temperature', api: 'temperature', min: 0, max: 2, step: 0.05, usual: 1 },
+  { name: 'topP', api: 'top_p', min: 0.05, max: 1, step: 0.05, usual: 1 },
+  { name: 'maxTokens', api: 'max_tokens', min: 1, max: 1_000_000, step: 1, usual: 512 },
+  { name: 'seed', api: 'seed', min: 0, max: 2_147_483_647, step: 1, usual: 0 },
+  { name: 'presencePenalty', api: 'presence_penalty', min: -2, max: 2, step: 0.1, usual: 0 },
+  { name: 'frequencyPenalty', api: 'frequency_penalty', min: -2, max: 2, step: 0.1, usual: 0 },
 ]
 
 export const NO_SETTINGS: Settings = {
