@@ -27,13 +27,24 @@ def _inventory(given: str | None) -> Path:
     help={
         "inventory": "provision these servers; without it, sandbox servers made here",
         "servers": "how many sandbox servers",
+        "bundle": "take everything from this bundle, nothing from the internet",
     }
 )
-def up(_context: Context, inventory: str | None = None, servers: int = 1) -> None:
+def up(_context: Context, inventory: str | None = None, servers: int = 1, bundle: str | None = None) -> None:
     """From bare servers to a chat answer."""
     from ops.up import up as run
 
-    sys.exit(run(_inventory(inventory) if inventory else None, servers, CONSOLE))
+    sys.exit(
+        run(_inventory(inventory) if inventory else None, servers, CONSOLE, Path(bundle).resolve() if bundle else None)
+    )
+
+
+@task(help={"inventory": "the servers it is for", "output": "the bundle's folder; one that is there is renewed"})
+def bundle(_context: Context, inventory: str, output: str) -> None:
+    """Gather everything these servers would fetch, for a place without the internet."""
+    from ops.bundle import bundle as run
+
+    sys.exit(run(Path(inventory).resolve(), Path(output).resolve(), CONSOLE))
 
 
 @task

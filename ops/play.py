@@ -171,7 +171,7 @@ class Progress:
             self.printed += 1
             changed = any("changed" in task.results.values() for task in tasks)
             # A layer's own few tasks are worth a line only when they did something.
-            if self.lines and role != "bedplate_defaults" and (role != layer or changed):
+            if self.lines and role != "bedplate_defaults" and (changed or role not in (layer, "bedplate_bundle")):
                 self.console.print(role_line(layer, role, tasks), highlight=False)
 
 

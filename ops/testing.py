@@ -100,6 +100,12 @@ def stages(service: Path) -> list[Stage]:
             lambda: pytest_command("tests/mirrors"),
             slow=True,
         ),
+        Stage(
+            "airgap",
+            "a server that reaches nothing is installed from a bundle",
+            lambda: pytest_command("tests/airgap"),
+            slow=True,
+        ),
         Stage("faults", "interrupted runs end like clean ones", lambda: pytest_command("tests/faults"), slow=True),
         Stage(
             "models",

@@ -22,8 +22,8 @@ def start_page_build() -> None:
     subprocess.Popen(builder, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def up(inventory: Path | None, servers: int, console: Console) -> int:
-    """Provision the inventory's servers, or sandbox servers made here; returns the exit status."""
+def up(inventory: Path | None, servers: int, console: Console, bundle: Path | None = None) -> int:
+    """Provision the inventory's servers, or sandbox servers made here, from a bundle alone if one is given; returns the exit status."""
     console.print("[bold]Bedplate[/bold]: from bare servers to an OpenAI-compatible LLM service", highlight=False)
     if inventory is None:
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
@@ -52,11 +52,14 @@ def up(inventory: Path | None, servers: int, console: Console) -> int:
         console.print(str(error), highlight=False)
         return 2
     shown = short(inventory)
-    start_page_build()
+    if bundle is None:
+        start_page_build()
     console.print(f"Provisioning {', '.join(host.name for host in targets)} with site.yml", highlight=False)
-    outcome = play("site.yml", inventory, console)
+    outcome = play("site.yml", inventory, console, extra={"bundle": str(bundle)} if bundle else None)
     if not outcome.ok:
-        print_failures(outcome, console, f"./bedplate up --inventory {shown}")
+        print_failures(
+            outcome, console, f"./bedplate up --inventory {shown}" + (f" --bundle {bundle}" if bundle else "")
+        )
         return 1
     console.print(
         f"\n[bold]Ready in {clock(outcome.seconds)}[/bold]   log: {outcome.log.relative_to(ROOT)}", highlight=False

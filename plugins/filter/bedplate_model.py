@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +12,6 @@ import ansible.module_utils
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from ansible.module_utils.bedplate import manifest, model_fanout, model_lock, model_refusals, model_source  # noqa: E402 - needs the path above
-
-
-@contextmanager
-def remembered(cache: Path) -> Iterator[dict[str, str]]:
-    """Hashes of files read before, by path, size and modification time; written back when something was added."""
-    try:
-        known = json.loads(cache.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    before = len(known)
-    yield known
-    if len(known) != before:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        fresh = cache.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps(known), encoding="utf-8")
-        fresh.replace(cache)
 
 
 def model_plan(
@@ -45,7 +26,7 @@ def model_plan(
         locks, problems = {**model_lock.read_lock(lock), **(fresh or {})}, []
     except model_lock.LockError as error:
         locks, problems = {}, [str(error)]
-    with remembered(Path(work) / "hashes.json") as known:
+    with manifest.remembered(Path(work) / "hashes.json") as known:
         planned: list[dict[str, Any]] = model_source.plan(models, known, locks, origins)
     needs_lock = [model for model in planned if model["kind"] not in (None, "directory")]
     for model in needs_lock[:1]:
@@ -63,7 +44,7 @@ def lock_text(lock: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
 
 def tree_manifest(directory: str, work: str) -> dict[str, Any]:
     """Files of a directory with size and sha256, and the revision they amount to."""
-    with remembered(Path(work) / "hashes.json") as known:
+    with manifest.remembered(Path(work) / "hashes.json") as known:
         listed: dict[str, Any] = manifest.tree_manifest(directory, known)
     return listed
 

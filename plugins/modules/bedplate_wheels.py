@@ -76,8 +76,7 @@ import tempfile
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.bedplate.hostfacts import read_text
-from ansible.module_utils.bedplate.pipconfig import config_files, pip_sources, requirement_options, uv_environment
+from ansible.module_utils.bedplate.pipconfig import requirement_options, server_sources, uv_environment
 
 # What the server's own shell sets for these tools must not leak in.
 FOREIGN = ("UV_", "PIP_", "PYTHON", "VIRTUAL_ENV", "CONDA")
@@ -91,17 +90,6 @@ UV_SETTINGS = {
     "UV_SYSTEM_CERTS": "1",
 }
 URL_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
-
-
-def server_sources(params, environ):
-    """Where this server's pip would look, with the play's own wishes above it."""
-    texts = [text for text in map(read_text, config_files(environ)) if text]
-    sources = pip_sources(texts, environ)
-    if params["index"]:
-        sources.update(index_url=params["index"], extra_index_url=[], no_index=False)
-    if params["find_links"]:
-        sources["find_links"] = params["find_links"]
-    return sources
 
 
 def install(params, sources, wheel_index, guard):
@@ -146,7 +134,7 @@ def main():
         fcntl.flock(guard, fcntl.LOCK_EX)
         # From here on the environment is no longer what conda made; an interrupted install starts from a new one.
         Path(params["prefix"], ".bedplate-conda.json").unlink(missing_ok=True)
-        sources = server_sources(params, os.environ)
+        sources = server_sources(os.environ, params["index"], params["find_links"])
         reasons = []
         attempts = {"pip configuration": ""}
         if params["wheel_index"]:

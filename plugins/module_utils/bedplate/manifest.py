@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,19 @@ def is_untouched(directory: str | Path, manifest: Manifest | None) -> bool:
         )
     except (OSError, KeyError):
         return False
+
+
+@contextmanager
+def remembered(cache: Path) -> Iterator[dict[str, str]]:
+    """Hashes of files read before, by path, size and modification time; written back when something was added."""
+    try:
+        known = json.loads(cache.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    before = len(known)
+    yield known
+    if len(known) != before:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        fresh = cache.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps(known), encoding="utf-8")
+        fresh.replace(cache)

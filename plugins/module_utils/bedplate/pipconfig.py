@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import configparser
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 # Settings that decide where packages come from; those of the second row are lists.
@@ -40,6 +41,17 @@ def pip_sources(texts: Iterable[str], environ: Mapping[str, str]) -> dict[str, A
     found["no_index"] = found["no_index"].lower() in ("1", "true", "yes", "on")
     found.update({key.replace("-", "_"): values.get(key, "").split() for key in _LISTS})
     return found
+
+
+def server_sources(environ: Mapping[str, str], index: str = "", find_links: Sequence[str] = ()) -> dict[str, Any]:
+    """Where this server's pip would look, with the play's own index and find-links above it."""
+    texts = [Path(file).read_text(encoding="utf-8") for file in config_files(environ) if Path(file).is_file()]
+    sources = pip_sources(texts, environ)
+    if index:
+        sources.update(index_url=index, extra_index_url=[], no_index=False)
+    if find_links:
+        sources["find_links"] = list(find_links)
+    return sources
 
 
 def requirement_options(sources: Mapping[str, Any], wheel_index: str = "") -> str:
