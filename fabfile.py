@@ -27,6 +27,7 @@ def _inventory(given: str | None) -> Path:
     help={
         "inventory": "provision these servers; without it, sandbox servers made here",
         "servers": "how many sandbox servers",
+<<<<<<< HEAD
         "bundle": "take everything from this bundle, nothing from the internet",
     }
 )
@@ -45,6 +46,16 @@ def bundle(_context: Context, inventory: str, output: str) -> None:
     from ops.bundle import bundle as run
 
     sys.exit(run(Path(inventory).resolve(), Path(output).resolve(), CONSOLE))
+=======
+        "gateways": "how many sandbox gateways in front of them",
+    }
+)
+def up(_context: Context, inventory: str | None = None, servers: int = 1, gateways: int = 0) -> None:
+    """From bare servers to a chat answer."""
+    from ops.up import up as run
+
+    sys.exit(run(_inventory(inventory) if inventory else None, servers, gateways, CONSOLE))
+>>>>>>> 428b152 (Balance requests over all servers by gateways; certificates from an authority; drain, undrain and roll)
 
 
 @task
@@ -69,6 +80,44 @@ def rollback(_context: Context, inventory: str | None = None, limit: str | None 
     from ops.rollback import rollback as run
 
     sys.exit(run(_inventory(inventory), limit, CONSOLE))
+
+
+@task(
+    positional=["host"],
+    help={
+        "host": "the server",
+        "inventory": "the servers (default: the sandbox)",
+        "last": "also when no other server serves",
+        "wait": "longest wait for the answers under way, in seconds",
+    },
+)
+def drain(_context: Context, host: str, inventory: str | None = None, last: bool = False, wait: int = 600) -> None:
+    """Keep new requests away from a server behind gateways, and wait until its answers have ended."""
+    from ops.gateway import drain as run
+
+    sys.exit(run(_inventory(inventory), host, "present", {"drain_last": last, "drain_seconds": wait}, CONSOLE))
+
+
+@task(positional=["host"], help={"host": "the server", "inventory": "the servers (default: the sandbox)"})
+def undrain(_context: Context, host: str, inventory: str | None = None) -> None:
+    """Give requests back to a drained server, once it serves."""
+    from ops.gateway import drain as run
+
+    sys.exit(run(_inventory(inventory), host, "absent", {}, CONSOLE))
+
+
+@task(
+    help={
+        "inventory": "the servers (default: the sandbox)",
+        "restart": "only restart the service, update nothing",
+        "limit": "these hosts alone",
+    }
+)
+def roll(_context: Context, inventory: str | None = None, restart: bool = False, limit: str | None = None) -> None:
+    """Update the servers one after the other while the others behind a gateway answer."""
+    from ops.gateway import roll as run
+
+    sys.exit(run(_inventory(inventory), restart, limit, CONSOLE))
 
 
 @task(help={"inventory": "the servers to look at (default: the sandbox)", "json": "print JSON"})

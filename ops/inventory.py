@@ -13,6 +13,7 @@ from fabric import Config, Connection
 from ops.paths import ROOT, VENV_BIN
 
 GROUP = "gpu_servers"
+GATEWAYS = "gateways"
 CONNECT_SECONDS = 10
 
 
@@ -26,6 +27,8 @@ class Host:
 
     name: str
     variables: dict[str, Any]
+    # Whether it is a GPU server, a gateway in front of them, or both.
+    groups: tuple[str, ...] = (GROUP,)
 
     @property
     def address(self) -> str:
@@ -67,6 +70,11 @@ def must_exist(inventory: Path) -> None:
 
 def hosts(inventory: Path) -> list[Host]:
     """The hosts of the group gpu_servers. Raises InventoryError when there are none."""
+    return [host for host in servers_and_gateways(inventory) if GROUP in host.groups]
+
+
+def servers_and_gateways(inventory: Path) -> list[Host]:
+    """The hosts of the group gpu_servers, then those that are gateways alone. Raises InventoryError when there are no servers."""
     must_exist(inventory)
     done = subprocess.run(
         [str(VENV_BIN / "ansible-inventory"), "-i", str(inventory), "--list"],
@@ -76,11 +84,20 @@ def hosts(inventory: Path) -> list[Host]:
         check=False,
     )
     listed = json.loads(done.stdout) if done.returncode == 0 else {}
-    names = listed.get(GROUP, {}).get("hosts", [])
-    if not names:
+    members = {group: listed.get(group, {}).get("hosts", []) for group in (GROUP, GATEWAYS)}
+    if not members[GROUP]:
         raise InventoryError(
             f"BP005 no servers: found no host in the group {GROUP} of {inventory}, wanted at least one. "
             f"Fix: add them under {GROUP} in the inventory. {done.stderr.strip()}".rstrip()
         )
     variables = listed.get("_meta", {}).get("hostvars", {})
-    return [Host(name, variables.get(name, {})) for name in names]
+    names = dict.fromkeys(name for group in members.values() for name in group)
+    return [
+        Host(name, variables.get(name, {}), tuple(group for group, hosts in members.items() if name in hosts))
+        for name in names
+    ]
+
+
+def entrance(hosts: list[Host]) -> list[Host]:
+    """Where clients go: the gateways, or without any the servers themselves."""
+    return [host for host in hosts if GATEWAYS in host.groups] or hosts

@@ -12,11 +12,16 @@ from typing import Any
 from rich.console import Console
 
 from ops.events import Run
-from ops.inventory import InventoryError, hosts
+from ops.inventory import InventoryError, servers_and_gateways
 from ops.paths import ROOT
 from ops.play import play
 
-LAYERS = {"infrastructure": "infrastructure", "base": "base software", "application": "application"}
+LAYERS = {
+    "infrastructure": "infrastructure",
+    "base": "base software",
+    "application": "application",
+    "gateways": "gateway",
+}
 NOTHING, STOPPED, CHANGES = 0, 1, 2
 
 
@@ -51,7 +56,7 @@ def steps(run: Run, host: str) -> list[Step]:
 def plan(inventory: Path, console: Console, as_json: bool = False) -> int:
     """Print the plan; 0 when nothing would change, 2 when something would, 1 when a server refuses or cannot be reached."""
     try:
-        names = [host.name for host in hosts(inventory)]
+        names = [host.name for host in servers_and_gateways(inventory)]
     except InventoryError as error:
         console.print(str(error), highlight=False, markup=False)
         return STOPPED

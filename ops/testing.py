@@ -77,6 +77,12 @@ def stages(service: Path) -> list[Stage]:
             lambda: pytest_command("tests/driver"),
         ),
         Stage(
+            "gateway",
+            "two servers and a gateway: balanced, drained, rolled, killed, certified, and no request lost",
+            lambda: pytest_command("tests/gateway"),
+            slow=True,
+        ),
+        Stage(
             "conformance",
             "other people's programs work with the service",
             lambda: pytest_command("tests/conformance", python=str(service)),

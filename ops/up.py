@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ops.inventory import InventoryError, hosts
+from ops.inventory import InventoryError, entrance, servers_and_gateways
 from ops.paths import ROOT, SANDBOX_INVENTORY, WORK, short
 from ops.play import clock, play, print_failures
 from ops.service import ServiceError, first_question, service_of
@@ -22,8 +22,13 @@ def start_page_build() -> None:
     subprocess.Popen(builder, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+<<<<<<< HEAD
 def up(inventory: Path | None, servers: int, console: Console, bundle: Path | None = None) -> int:
     """Provision the inventory's servers, or sandbox servers made here, from a bundle alone if one is given; returns the exit status."""
+=======
+def up(inventory: Path | None, servers: int, gateways: int, console: Console) -> int:
+    """Provision the inventory's hosts, or sandbox servers and gateways made here; returns the exit status."""
+>>>>>>> 428b152 (Balance requests over all servers by gateways; certificates from an authority; drain, undrain and roll)
     console.print("[bold]Bedplate[/bold]: from bare servers to an OpenAI-compatible LLM service", highlight=False)
     if inventory is None:
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
@@ -35,7 +40,12 @@ def up(inventory: Path | None, servers: int, console: Console, bundle: Path | No
             )
             return 2
         console.print("No inventory given: making throwaway servers on this machine (systemd-nspawn).", highlight=False)
-        made = play("playbooks/sandbox.yml", None, console, extra={"sandbox_servers": servers})
+        made = play(
+            "playbooks/sandbox.yml",
+            None,
+            console,
+            extra={"sandbox_servers": servers + gateways, "sandbox_gateways": gateways},
+        )
         if not made.ok:
             print_failures(made, console, "./bedplate up")
             return 1
@@ -47,7 +57,7 @@ def up(inventory: Path | None, servers: int, console: Console, bundle: Path | No
                 highlight=False,
             )
     try:
-        targets = hosts(inventory)
+        targets = servers_and_gateways(inventory)
     except InventoryError as error:
         console.print(str(error), highlight=False)
         return 2
@@ -66,7 +76,7 @@ def up(inventory: Path | None, servers: int, console: Console, bundle: Path | No
     )
     secrets = (inventory if inventory.is_dir() else inventory.parent) / "secrets"
     try:
-        for host in targets:
+        for host in entrance(targets):
             service = service_of(host, secrets)
             question = first_question()
             model, answer = service.chat(question)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ops.inventory import InventoryError, hosts
+from ops.inventory import InventoryError, hosts, servers_and_gateways
 from ops.paths import REPORTS, ROOT
 
 
@@ -29,7 +29,7 @@ def verify_command(inventory: Path, junit: Path) -> list[str]:
         "-m",
         "pytest",
         "tests/infra",
-        "--hosts=ansible://gpu_servers",
+        f"--hosts={','.join(f'ansible://{host.name}' for host in servers_and_gateways(inventory))}",
         f"--ansible-inventory={inventory}",
         "--sudo",
         "--ssh-extra-args=-o ControlMaster=auto -o ControlPersist=60s -o ControlPath=~/.ssh/bedplate-%C",

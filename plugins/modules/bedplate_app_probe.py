@@ -38,6 +38,11 @@ options:
   certificate:
     description: PEM file whose first certificate is described.
     type: path
+  certificates:
+    description: Further PEM files whose first certificates are described, by path.
+    type: list
+    elements: path
+    default: []
   service:
     description: systemd unit of the inference service.
     type: str
@@ -77,7 +82,7 @@ probe:
     files: {/etc/bedplate/inference.yml: {sha256: 9f86d08..., mode: "0640", owner: root, group: bedplate}}
     trees: {/opt/bedplate/models: {whole: [bedplate--tutor@0123456789ab], links: {tutor: bedplate--tutor@0123456789ab}}}
     stamps: {nginx: 2c26b46...}
-    certificate: {fingerprint: "AB:CD:...", days_left: 364, names: ["DNS:bed1", "IP:10.213.0.11"]}
+    certificate: {fingerprint: "AB:CD:...", days_left: 364, names: ["DNS:bed1", "IP:10.213.0.11"], self_signed: true}
     listeners: [{port: 443, process: nginx}]
     user: true
     ready: true
@@ -167,18 +172,19 @@ def incoming_bytes(folder):
 
 
 def certificate(path):
-    """Fingerprint, days left and names of a PEM file's first certificate."""
-    printed = command_output(
-        ["openssl", "x509", "-in", path, "-noout", "-enddate", "-fingerprint", "-sha256", "-ext", "subjectAltName"]
-    )
+    """Fingerprint, days left and names of a PEM file's first certificate, and whether it is its own issuer."""
+    asked = ["-subject", "-issuer", "-enddate", "-fingerprint", "-sha256", "-ext", "subjectAltName"]
+    printed = command_output(["openssl", "x509", "-in", path, "-noout", *asked])
     if printed is None:
         return None
     ends = re.search(r"^notAfter=(.+)$", printed, re.MULTILINE)
+    subject, issuer = (re.search(rf"^{who}=(.*)$", printed, re.MULTILINE)[1] for who in ("subject", "issuer"))
     found = re.findall(r"(DNS|IP Address):([^,\s]+)", printed)
     return {
         "fingerprint": re.search(r"Fingerprint=([0-9A-F:]+)", printed)[1],
         "days_left": int((ssl.cert_time_to_seconds(ends[1]) - time.time()) // 86400),
         "names": sorted(f"DNS:{name}" if kind == "DNS" else f"IP:{ipaddress.ip_address(name)}" for kind, name in found),
+        "self_signed": subject == issuer,
     }
 
 
@@ -200,6 +206,7 @@ def options():
         "trees": paths,
         "stamps": {"type": "path"},
         "certificate": {"type": "path"},
+        "certificates": paths,
         "service": {"type": "str"},
         "socket": {"type": "path"},
         "user": {"type": "str"},
@@ -226,6 +233,7 @@ def main():
             path.name: (read_text(path) or "").strip() for path in Path(ask["stamps"] or "/nonexistent").glob("*")
         },
         "certificate": certificate(ask["certificate"]) if ask["certificate"] else None,
+        "certificates": {path: certificate(path) for path in ask["certificates"]},
         "listeners": listeners(proc),
         "ipv6": bool(read_text(proc / "net/if_inet6")),
         "hostname": socket.gethostname(),

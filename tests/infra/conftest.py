@@ -10,18 +10,23 @@ from typing import Any
 
 import pytest
 
-from ops.inventory import hosts
+from ops.inventory import servers_and_gateways
 from ops.service import Service, service_of
 
 # What to show when a test of a layer fails: the units whose journal and the packages whose versions explain it.
 UNITS = {
     "nginx": ["nginx"],
+    "gateways": ["nginx"],
     "inference": ["bedplate-inference.service", "bedplate-inference.socket"],
     "demo": ["bedplate-demo.service"],
 }
 VERSIONS = (
     "cat /etc/os-release | head -n 1; uname -r; dpkg-query -W nginx 2>/dev/null; cat /etc/ansible/facts.d/bedplate.fact"
 )
+
+
+# What a host that is a gateway alone has.
+GATEWAY_LAYERS = {"preflight", "nginx", "gateways", "web_client"}
 
 
 def layer_of(path: Path) -> str:
@@ -43,6 +48,12 @@ def variables(host: Any) -> dict[str, Any]:
     return dict(host.ansible.get_variables())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _the_host_has_the_layer(request: pytest.FixtureRequest, variables: dict[str, Any]) -> None:
+    if "gpu_servers" not in variables["group_names"] and layer_of(request.path) not in GATEWAY_LAYERS:
+        pytest.skip("a gateway runs no model")
+
+
 @pytest.fixture(scope="module")
 def machine(variables: dict[str, Any]) -> dict[str, str]:
     """Where this host's hardware is looked at: the real machine, unless a test put a recorded one there."""
@@ -55,7 +66,7 @@ def service(host: Any, request: pytest.FixtureRequest) -> Service:
     """The service as its users reach it; its certificate is the one the receipt names."""
     inventory = Path(request.config.getoption("ansible_inventory"))
     folder = inventory if inventory.is_dir() else inventory.parent
-    (server,) = (one for one in hosts(inventory) if host.backend.host in (one.name, one.address))
+    (server,) = (one for one in servers_and_gateways(inventory) if host.backend.host in (one.name, one.address))
     return service_of(server, folder / "secrets")
 
 
