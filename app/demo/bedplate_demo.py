@@ -1,4 +1,4 @@
-"""A quick look at what a model can do: chat with sampling settings, and the likeness of two texts by their embeddings.
+"""A quick look at what models can do: chat with sampling settings, two models side by side, the likeness of two texts.
 
     python bedplate_demo.py --base-url https://server/v1 --ca-file server.pem
 
@@ -26,7 +26,6 @@ import uvicorn
 
 TEXTS = {
     "en": {
-        "title": "Bedplate demo",
         "key": "API key",
         "key_hint": "Sent with each request, kept nowhere.",
         "model": "Model",
@@ -36,6 +35,11 @@ TEXTS = {
         "temperature_hint": "0 always takes the likeliest word",
         "top_p": "Top p",
         "max_tokens": "Longest answer, in tokens",
+        "side": "Side by side",
+        "question": "Question",
+        "ask": "Ask both",
+        "left": "Model on the left",
+        "right": "Model on the right",
         "similarity": "Similarity",
         "first": "First text",
         "second": "Second text",
@@ -44,7 +48,6 @@ TEXTS = {
         "cosine_hint": "1: same direction, 0: unrelated",
     },
     "zh": {
-        "title": "Bedplate 演示",
         "key": "API 密钥",
         "key_hint": "随每次请求发送，不作任何保存。",
         "model": "模型",
@@ -54,6 +57,11 @@ TEXTS = {
         "temperature_hint": "0 表示总是选最可能的词",
         "top_p": "Top p",
         "max_tokens": "回答的最大长度（token）",
+        "side": "并排比较",
+        "question": "问题",
+        "ask": "同时提问",
+        "left": "左侧模型",
+        "right": "右侧模型",
         "similarity": "相似度",
         "first": "第一段文本",
         "second": "第二段文本",
@@ -62,8 +70,15 @@ TEXTS = {
         "cosine_hint": "1：方向相同，0：无关",
     },
 }
-# Gradio looks a text up by the browser's whole language tag.
-I18N = gr.I18n(**{"en": TEXTS["en"], "zh": TEXTS["zh"], "zh-CN": TEXTS["zh"]})
+TITLE = "Bedplate"  # Gradio translates no title of a page
+# Gradio translates whatever reads like a key, a model's name too: these read like none. It looks by the browser's whole tag.
+KEYED = {language: {f"demo: {key}": text for key, text in texts.items()} for language, texts in TEXTS.items()}
+I18N = gr.I18n(**KEYED, **{"zh-CN": KEYED["zh"]})
+
+
+def text(key: str) -> Any:
+    """A text in the visitor's language."""
+    return I18N(f"demo: {key}")
 
 
 @dataclass(frozen=True)
@@ -145,18 +160,36 @@ def turns(history: Sequence[Any]) -> list[dict[str, str]]:
 def page(service: Service) -> Any:
     """Lay out the page."""
 
-    def reply(
-        text: str, history: list[Any], key: str, model: str, system: str, temperature: float, top_p: float, limit: float
-    ) -> Iterator[Any]:
+    def stream(
+        question: str,
+        history: list[Any],
+        key: str,
+        model: str,
+        system: str,
+        temperature: float,
+        top_p: float,
+        limit: float,
+    ) -> Iterator[str]:
         opening = [{"role": "system", "content": system}] if system.strip() else []
-        messages = [*opening, *turns(history), {"role": "user", "content": text}]
+        messages = [*opening, *turns(history), {"role": "user", "content": question}]
         settings = {"temperature": temperature, "top_p": top_p, "max_tokens": int(limit)}
+        yield from service.chat(key, model=model, messages=messages, **settings)
+
+    def reply(question: str, history: list[Any], *asked: Any) -> Iterator[Any]:
         answer = ""
         try:
-            for answer in service.chat(key, model=model, messages=messages, **settings):
+            for answer in stream(question, history, *asked):
                 yield answer
         except openai.OpenAIError as error:
             yield [answer, failure(error)] if answer else failure(error)
+
+    def alone(question: str, *asked: Any) -> Iterator[str]:
+        answer = ""
+        try:
+            for answer in stream(question, [], *asked):
+                yield answer
+        except openai.OpenAIError as error:
+            yield f"{answer}\n\n⚠ {error}"
 
     def compare(key: str, model: str, first: str, second: str) -> float:
         try:
@@ -164,22 +197,24 @@ def page(service: Service) -> Any:
         except openai.OpenAIError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    def offer(key: str) -> Any:
+    def offer(key: str) -> list[Any]:
         names = service.models(key)
-        return gr.update(choices=names, value=names[0] if names else None)
+        first = names[0] if names else None
+        second = names[1] if len(names) > 1 else first
+        return [gr.update(choices=names, value=name) for name in (first, first, second)]
 
-    with gr.Blocks(title=I18N("title"), analytics_enabled=False, fill_height=True) as blocks:
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_height=True) as blocks:
         with gr.Sidebar():
             asks = service.shared_key is None
-            key = gr.Textbox(label=I18N("key"), info=I18N("key_hint"), type="password", visible=asks)
-            model = gr.Dropdown([], label=I18N("model"), allow_custom_value=True)
+            key = gr.Textbox(label=text("key"), info=text("key_hint"), type="password", visible=asks)
+            model = gr.Dropdown([], label=text("model"), allow_custom_value=True)
             settings = [
-                gr.Textbox(label=I18N("system"), lines=2),
-                gr.Slider(0, 2, 0, step=0.05, label=I18N("temperature"), info=I18N("temperature_hint")),
-                gr.Slider(0.05, 1, 1, step=0.05, label=I18N("top_p")),
-                gr.Slider(1, 4096, 512, step=1, label=I18N("max_tokens")),
+                gr.Textbox(label=text("system"), lines=2),
+                gr.Slider(0, 2, 0, step=0.05, label=text("temperature"), info=text("temperature_hint")),
+                gr.Slider(0.05, 1, 1, step=0.05, label=text("top_p")),
+                gr.Slider(1, 4096, 512, step=1, label=text("max_tokens")),
             ]
-        with gr.Tab(I18N("chat")):
+        with gr.Tab(text("chat")):
             gr.ChatInterface(
                 reply,
                 chatbot=gr.Chatbot(show_label=False, height="70vh", buttons=["copy"]),  # not Gradio's "share"
@@ -187,16 +222,37 @@ def page(service: Service) -> Any:
                 analytics_enabled=False,
                 api_visibility="private",
             )
-        with gr.Tab(I18N("similarity")):
+        with gr.Tab(text("side")):
+            question = gr.Textbox(label=text("question"), lines=2)
+            both = gr.Button(text("ask"), variant="primary")
             with gr.Row():
-                first = gr.Textbox(label=I18N("first"), lines=4)
-                second = gr.Textbox(label=I18N("second"), lines=4)
-            button = gr.Button(I18N("compare"), variant="primary")
-            result = gr.Number(label=I18N("cosine"), info=I18N("cosine_hint"), interactive=False)
+                sides = [side(text("left")), side(text("right"))]
+            for other, answer in sides:
+                gr.on(
+                    [both.click, question.submit],
+                    alone,
+                    [question, key, other, *settings],
+                    answer,
+                    concurrency_limit=None,  # else the right side would wait for the left
+                    api_visibility="private",
+                )
+        with gr.Tab(text("similarity")):
+            with gr.Row():
+                first = gr.Textbox(label=text("first"), lines=4)
+                second = gr.Textbox(label=text("second"), lines=4)
+            button = gr.Button(text("compare"), variant="primary")
+            result = gr.Number(label=text("cosine"), info=text("cosine_hint"), interactive=False)
             button.click(compare, [key, model, first, second], result, api_visibility="private")
-        blocks.load(offer, key, model, api_visibility="private")
-        gr.on([key.submit, key.blur], offer, key, model, api_visibility="private")
+        models = [model, *(other for other, _ in sides)]
+        blocks.load(offer, key, models, api_visibility="private")
+        gr.on([key.submit, key.blur], offer, key, models, api_visibility="private")
     return blocks
+
+
+def side(label: Any) -> tuple[Any, Any]:
+    """Lay out a model to choose and the place of its answer."""
+    with gr.Column():
+        return gr.Dropdown([], label=label, allow_custom_value=True), gr.Markdown(container=True, min_height=120)
 
 
 def serve(blocks: gr.Blocks, listen: str, root_path: str) -> None:

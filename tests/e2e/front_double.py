@@ -47,6 +47,7 @@ def greet(name: str) -> str:
 | base | nginx |
 """
 ANSWERS = {"Show me Markdown": MARKDOWN}
+MODELS = ("double", "chat")  # the second says who it is, and has a name that is a word of the demo, too
 LONG = "word " * 400
 REFUSALS = {"Be busy": (503, "The queue is full.", 7), "Be crowded": (429, "Too many requests.", 1)}
 CALL = {
@@ -114,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, self.server.config)
         elif path == "/v1/models":
             if self._authorized():
-                self._json(200, {"object": "list", "data": [{"id": "double", "object": "model"}]})
+                self._json(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in MODELS]})
         else:
             self._file("index.html" if path == "/" else path.lstrip("/"))
 
@@ -128,11 +129,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, {"object": "list", "data": data, "model": body["model"], "usage": None})
         elif self.path == "/v1/chat/completions":
             self.server.chats.append(body)
-            self._chat(_text(body["messages"][-1]["content"]))
+            self._chat(_text(body["messages"][-1]["content"]), body["model"])
         else:
             self._error(404, "no such path")
 
-    def _chat(self, question: str) -> None:
+    def _chat(self, question: str, model: str) -> None:
         if question in REFUSALS and self.server.broken:
             self._error(*REFUSALS[question])
             return
@@ -142,6 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self._chunk(": a comment is no data\n\n")
         answer = LONG if question == "Be long" else ANSWERS.get(question, f"You said: {question}")
+        answer = answer if model == MODELS[0] else f"{model}: {answer}"
         try:
             if question == "Be thoughtful":
                 self._part({"reasoning_content": "First I think."})

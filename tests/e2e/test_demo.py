@@ -137,7 +137,8 @@ def test_demo_chats_compares_and_asks_nobody_else(
 ) -> None:
     page = demo.page
     enter_key(page, service.key)
-    expect(page.get_by_label("Model")).to_have_value("double")
+    expect(page.get_by_label("Model", exact=True)).to_have_value("double")
+    assert page.title() == "Bedplate"
 
     ask(page, "One")
     expect(page.get_by_text("You said: One", exact=True)).to_be_visible()
@@ -148,6 +149,16 @@ def test_demo_chats_compares_and_asks_nobody_else(
 
     assert [turn["content"] for turn in service.chats[-1]["messages"]] == ["One", "You said: One", "Two"]
     assert service.chats[-1]["temperature"] == 0.5
+
+    page.get_by_role("tab", name="Side by side").click()
+    expect(page.get_by_label("Model on the left")).to_have_value("double")
+    expect(page.get_by_label("Model on the right")).to_have_value("chat")
+    page.get_by_label("Question").fill("Three")
+    page.get_by_role("button", name="Ask both").click()
+    for answer in ("You said: Three", "chat: You said: Three"):
+        expect(page.get_by_text(answer, exact=True)).to_be_visible()
+    page.screenshot(path=screenshots / "demo-side.png")
+    assert {(chat["model"], chat["temperature"]) for chat in service.chats[-2:]} == {("double", 0.5), ("chat", 0.5)}
 
     page.get_by_role("tab", name="Similarity").click()
     page.get_by_label("First text").fill("abc")
@@ -176,7 +187,7 @@ def test_demo_shows_what_went_wrong_and_goes_on(
     demo: Watched, service: FrontDouble, question: str, words: str, kept: list[str]
 ) -> None:
     enter_key(demo.page, service.key)
-    expect(demo.page.get_by_label("Model")).to_have_value("double")
+    expect(demo.page.get_by_label("Model", exact=True)).to_have_value("double")
     ask(demo.page, question)
     expect(demo.page.get_by_text(words)).to_be_visible()
 
