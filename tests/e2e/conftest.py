@@ -36,6 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--base-url", help="a live Bedplate server, such as https://192.0.2.10")
     group.addoption("--api-key-file", type=Path, help="file with an API key of that server")
     group.addoption("--live-inventory", type=Path, help="inventory of that server, for the test that kills its service")
+    group.addoption("--deploy", action="store_true", help="run the test that deploys other pages to that server")
     group.addoption("--demo-python", type=Path, help="a Python with app/demo/requirements.txt (default: made once)")
     group.addoption("--screenshots", type=Path, help="directory for screenshots (default: a temporary one)")
 
