@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from ops.inventory import Host
 from tests.e2e.page_driver import REPO, Watched, ask, enter_key, finished, press, reload_with_key, shown, text_of
@@ -47,11 +49,16 @@ def chat(live_url: str, live_key: str, open_page: Callable[..., Watched]) -> Pag
     return page
 
 
+def body_of(request: Request) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(request.post_data or "{}")
+    return body
+
+
 def make_answers_long(page: Page) -> None:
     """From now on the real service is asked for an answer of a thousand tokens."""
 
     def longer(route: Route) -> None:
-        route.continue_(post_data={**route.request.post_data_json, "ignore_eos": True, "max_tokens": 900})
+        route.continue_(post_data={**body_of(route.request), "ignore_eos": True, "max_tokens": 900})
 
     page.route("**/v1/chat/completions", longer)
 
@@ -190,7 +197,7 @@ def test_settings_go_into_the_question(chat: Page) -> None:
 
     with chat.expect_request("**/v1/chat/completions") as request:
         answer = finished(ask(chat, ENGLISH[0]["question"]))
-    body = request.value.post_data_json
+    body = body_of(request.value)
     assert body["messages"][0] == {"role": "system", "content": "Be brief."}
     assert (body["temperature"], body["top_p"], body["max_tokens"]) == (1.1, 0.95, 3)
     assert "seed" not in body
@@ -247,7 +254,7 @@ def test_too_long_a_question_is_refused_in_the_servers_words(chat: Page) -> None
 
 def test_model_that_is_gone_and_a_network_that_is_gone_are_told_apart(chat: Page) -> None:
     def ask_another(route: Route) -> None:
-        route.continue_(post_data={**route.request.post_data_json, "model": "gone"})
+        route.continue_(post_data={**body_of(route.request), "model": "gone"})
 
     chat.route("**/v1/chat/completions", ask_another)
     gone = finished(ask(chat, "Hello"))
