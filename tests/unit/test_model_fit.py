@@ -138,6 +138,12 @@ def test_a_file_outside_the_models_folder_is_refused(path: str) -> None:
     assert message.startswith("BP531") and repr(path) in message
 
 
+def test_what_the_headers_do_not_tell_is_not_refused() -> None:
+    shape = {**facts()["shape"], "kv_elements": None, "dtype": "float8_e4m3fn"}
+    assert fit(shape, A10, Wish()).verdict == "fits"
+    assert fit(shape, Device("small", 8 * GIB), Wish()).verdict == "no"
+
+
 def test_layers_beyond_the_models_own_are_not_loaded() -> None:
     more = {"model.layers.36.self_attn.k_proj.weight": {"dtype": "BF16", "shape": [1024, 4096]}}
     plain, extended = headers(CONFIG), {**headers(CONFIG), **more}

@@ -87,7 +87,8 @@ def loaded_dtype(shape: Mapping[str, Any], wish: Wish, cpu: bool) -> str:
     """The dtype of the loaded weights, and of keys and values."""
     if wish.dtype != "auto":
         return wish.dtype
-    return "float32" if cpu else str(shape["dtype"])
+    kept = str(shape["dtype"])
+    return "float32" if cpu else kept if kept in DTYPE_BYTES else "bfloat16"
 
 
 def weight_bytes(shape: Mapping[str, Any], wish: Wish, cpu: bool) -> int:
@@ -140,8 +141,8 @@ def fit(shape: Mapping[str, Any], device: Device, wish: Wish) -> Fit:
     context = min(wish.context or model_context, model_context)
     free = device.bytes - device.others - device.runtime - weights
     per_token = int(shape["kv_elements"] or 0) * DTYPE_BYTES[dtype]
-    if not answers(shape, wish.task):
-        # Vectors leave nothing behind; a batch of 4096 tokens passes through.
+    if not answers(shape, wish.task) or not per_token:
+        # Vectors leave nothing behind; a batch of 4096 tokens passes through. Nor is refused what the headers do not tell.
         return Fit("fits" if free >= 0 else "no", device, wish, dtype, context, weights, 0, 0, max(free, 0), None)
     wanted = wish.concurrency * block_size(context) * per_token
     budget = kv_budget(max(free, 0), device.cpu) if wish.kv_bytes is None else min(wish.kv_bytes, max(free, 0))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .architectures import MODEL_TYPES, OWN_ATTENTION, TRANSFORMERS
-from .model_memory import GIB, Device, Fit, Wish, fit, weight_bytes
+from .model_memory import GIB, Device, Wish, fit, weight_bytes
 from .model_shape import answers
 from .model_words import advice, arithmetic
 from .refusal import refusal
@@ -139,18 +139,6 @@ def fit_problems(models: Sequence[Mapping[str, Any]], host: Mapping[str, Any]) -
                 fix = f"{'; '.join(advice(model['facts']['shape'], answer)) or 'take a smaller model'}."
                 problems.append(refusal("BP530", f"model {model['name']} does not fit", found, wanted, fix))
     return problems
-
-
-def fits_on(models: Sequence[Mapping[str, Any]], host: Mapping[str, Any]) -> dict[str, Fit]:
-    """The answer for each model with facts, by name."""
-    found = {}
-    for device, held in _devices([model for model in models if model.get("facts")], host):
-        for model in held:
-            others = sum(_weights(other, device) + device.runtime for other in held if other is not model)
-            found[model["name"]] = fit(
-                model["facts"]["shape"], Device(device.name, device.bytes, device.cpu, others), _wish(model)
-            )
-    return found
 
 
 def _devices(
