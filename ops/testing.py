@@ -107,9 +107,111 @@ def stages(service: Path) -> list[Stage]:
             slow=True,
         ),
         Stage(
+            "airgap",
+            "a server that reaches nothing is installed from a bundle",
+            lambda: pytest_command("tests/airgap"),
             slow=True,
         ),
         Stage(
             "page_update",
             "a page that is open goes on while the next one is deployed",
             lambda: page_command("tests/e2e/test_page_update.py", "--deploy"),
+            slow=True,
+        ),
+        Stage("faults", "interrupted runs end like clean ones", lambda: pytest_command("tests/faults"), slow=True),
+        Stage(
+            "models",
+            "transfers of models: killed, cut off, without room, damaged, shared by three servers",
+            lambda: pytest_command("tests/models"),
+            slow=True,
+        ),
+        Stage(
+            "driver_service",
+            "the driver of a serving server changes: it answers on the new one, or on the old one",
+            lambda: pytest_command("tests/driver_service"),
+            slow=True,
+        ),
+        Stage(
+            "driver_real",
+            "Debian's own drivers, built by DKMS on live servers",
+            lambda: pytest_command("tests/driver_real"),
+            slow=True,
+        ),
+    ]
+
+
+def test(all_stages: bool, only: list[str] | None, console: Console) -> int:
+    """Run the stages; returns 0 when every test passed. The report is .bedplate/reports/junit.xml."""
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    for old in REPORTS.glob("*.xml"):
+        old.unlink()
+    try:
+        install_test_packages(console)
+        service = service_python(console, tests=True)
+    except EnvironmentFailed as error:
+        console.print(str(error), highlight=False, markup=False)
+        return 1
+    started, failed_stages = time.monotonic(), []
+    for stage in stages(service):
+        if (only and stage.name not in only) or (stage.slow and not all_stages and not only):
+            continue
+        console.rule(f"{stage.name}: {stage.proves}", align="left")
+        before = time.monotonic()
+        command = stage.command()
+        if not any(word.startswith("--junitxml") for word in command):
+            command.append(f"--junitxml={REPORTS / (stage.name + '.xml')}")
+        environment = {**os.environ, "BEDPLATE_TEST_INVENTORY": str(TEST_INVENTORY)}
+        status = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        console.print(f"{stage.name}: {clock(time.monotonic() - before)}", highlight=False)
+        if status != 0:
+            failed_stages.append(stage.name)
+    counts = merge_reports()
+    console.rule(align="left")
+    console.print(
+        f"took {clock(time.monotonic() - started)}, report in {(REPORTS / 'junit.xml').relative_to(ROOT)}",
+        highlight=False,
+    )
+    if failed_stages:
+        console.print(
+            f"failed: {', '.join(failed_stages)}; run one again with ./bedplate test --only {failed_stages[0]}",
+            highlight=False,
+        )
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    return 1 if failed_stages or counts["failed"] or not counts["passed"] else 0
+
+
+def install_test_packages(console: Console) -> None:
+    """The locked test packages into .venv, and the browser; once."""
+    stamp, wanted = VENV_BIN.parent / "bedplate-test-stamp", hashlib.sha256(TEST_LOCK.read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        console.print("Installing the test tools into .venv (once)", highlight=False)
+        pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-compile", "--require-hashes", "-r", str(TEST_LOCK)]
+        done = subprocess.run(pip, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise EnvironmentFailed(f"BP003 the test tools could not be installed: {done.stderr.strip()[-600:]}")
+        stamp.write_text(wanted)
+    missing = [package for package, path in SYSTEM_PACKAGES.items() if not Path(path).exists()]
+    if missing:
+        if os.geteuid() != 0 or shutil.which("apt-get") is None:
+            raise EnvironmentFailed(
+                f"BP002 system packages are missing: {' '.join(missing)}. Fix: sudo apt-get install -y {' '.join(missing)}"
+            )
+        console.print(f"Installing {', '.join(missing)} for the tests (once)", highlight=False)
+        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for words in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", *missing]):
+            subprocess.run(["apt-get", *words], check=True, stdout=subprocess.DEVNULL, env=environment)
+
+
+def merge_reports() -> dict[str, int]:
+    """One JUnit file out of the stages' files; returns the counts passed, failed, skipped."""
+    merged = ET.Element("testsuites")
+    for report in sorted(REPORTS.glob("*.xml")):
+        for suite in ET.parse(report).getroot().iter("testsuite"):
+            suite.set("name", report.stem)
+            merged.append(suite)
+    ET.ElementTree(merged).write(REPORTS / "junit.xml", encoding="utf-8", xml_declaration=True)
+    total, failed, skipped = (
+        sum(int(suite.get(name, 0)) for suite in merged for name in names)
+        for names in (("tests",), ("failures", "errors"), ("skipped",))
+    )
+    return {"passed": total - failed - skipped, "failed": failed, "skipped": skipped}
