@@ -27,17 +27,18 @@ def _inventory(given: str | None) -> Path:
     help={
         "inventory": "provision these servers; without it, sandbox servers made here",
         "servers": "how many sandbox servers",
-<<<<<<< HEAD
+        "gateways": "how many sandbox gateways in front of them",
         "bundle": "take everything from this bundle, nothing from the internet",
     }
 )
-def up(_context: Context, inventory: str | None = None, servers: int = 1, bundle: str | None = None) -> None:
+def up(
+    _context: Context, inventory: str | None = None, servers: int = 1, gateways: int = 0, bundle: str | None = None
+) -> None:
     """From bare servers to a chat answer."""
     from ops.up import up as run
 
-    sys.exit(
-        run(_inventory(inventory) if inventory else None, servers, CONSOLE, Path(bundle).resolve() if bundle else None)
-    )
+    from_bundle = Path(bundle).resolve() if bundle else None
+    sys.exit(run(_inventory(inventory) if inventory else None, servers, gateways, CONSOLE, from_bundle))
 
 
 @task(help={"inventory": "the servers it is for", "output": "the bundle's folder; one that is there is renewed"})
@@ -46,16 +47,6 @@ def bundle(_context: Context, inventory: str, output: str) -> None:
     from ops.bundle import bundle as run
 
     sys.exit(run(Path(inventory).resolve(), Path(output).resolve(), CONSOLE))
-=======
-        "gateways": "how many sandbox gateways in front of them",
-    }
-)
-def up(_context: Context, inventory: str | None = None, servers: int = 1, gateways: int = 0) -> None:
-    """From bare servers to a chat answer."""
-    from ops.up import up as run
-
-    sys.exit(run(_inventory(inventory) if inventory else None, servers, gateways, CONSOLE))
->>>>>>> 428b152 (Balance requests over all servers by gateways; certificates from an authority; drain, undrain and roll)
 
 
 @task

@@ -22,13 +22,8 @@ def start_page_build() -> None:
     subprocess.Popen(builder, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-<<<<<<< HEAD
-def up(inventory: Path | None, servers: int, console: Console, bundle: Path | None = None) -> int:
-    """Provision the inventory's servers, or sandbox servers made here, from a bundle alone if one is given; returns the exit status."""
-=======
-def up(inventory: Path | None, servers: int, gateways: int, console: Console) -> int:
-    """Provision the inventory's hosts, or sandbox servers and gateways made here; returns the exit status."""
->>>>>>> 428b152 (Balance requests over all servers by gateways; certificates from an authority; drain, undrain and roll)
+def up(inventory: Path | None, servers: int, gateways: int, console: Console, bundle: Path | None = None) -> int:
+    """Provision the inventory's hosts, or sandbox servers and gateways made here, from a bundle alone if one is given; returns the exit status."""
     console.print("[bold]Bedplate[/bold]: from bare servers to an OpenAI-compatible LLM service", highlight=False)
     if inventory is None:
         if os.geteuid() != 0 or shutil.which("apt-get") is None:

@@ -84,7 +84,7 @@ def test_a_bare_server_that_reaches_nothing_ends_with_a_chat_answer(server: Host
         on(server, "timeout 5 getent hosts example.org; timeout 3 bash -c '</dev/tcp/192.0.2.1/80'")
         before = tried()
         assert before > 1
-        assert up(INVENTORY, 1, CONSOLE, BUNDLE) == 0
+        assert up(INVENTORY, 1, 0, CONSOLE, BUNDLE) == 0
         assert tried() - before == 0, "the server tried to reach something else than the controller"
         model, answer = service_of(server, INVENTORY / "secrets").chat(first_question())
         assert model == "tutor" and answer.startswith("Bedplate takes bare GPU servers to")
