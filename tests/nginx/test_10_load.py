@@ -7,7 +7,6 @@ import json
 import ssl
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
@@ -80,27 +79,6 @@ def test_a_stream_goes_on_through_a_reload(server: Server) -> None:
         rest = stream.stdout.read()
     assert stream.returncode == 0 and rest.rstrip().endswith("data: [DONE]")
     assert '"finish_reason":"' in rest.replace(" ", "")
-
-
-def test_reloads_fail_no_request_over_http2(server: Server, tmp_path: Path) -> None:
-    """There nginx says which requests of a connection it will not answer any more, and clients send those again."""
-    service = server.service
-    (tmp_path / "settings").write_text(f'header = "Authorization: Bearer {service.key}"\n')
-    command = ["curl", "-sS", "--http2", "--rate", "20/s", "-K", "settings", "--cacert", str(service.certificate)]
-    command += ["-H", "Content-Type: application/json", "-d", json.dumps({**QUESTION, "max_tokens": 8}), "-o", "answer"]
-    command += [
-        "-w",
-        "%{http_version} %{http_code} %{errormsg}\\n",
-        f"{service.base_url}/v1/chat/completions?n=[1-500]",
-    ]
-    with subprocess.Popen(command, text=True, cwd=tmp_path, stdout=subprocess.PIPE) as client:
-        assert client.stdout
-        while client.poll() is None and not (tmp_path / "answer").exists():
-            time.sleep(0.1)
-        for _ in range(20):
-            server.on("nginx -s reload")
-        lines = client.stdout.read().splitlines()
-    assert len(lines) == 500 and {line.strip() for line in lines} == {"2 200"}
 
 
 def test_a_killed_nginx_comes_back_by_itself(server: Server) -> None:
