@@ -50,6 +50,8 @@ ANSWERS = {"Show me Markdown": MARKDOWN}
 MODELS = ("double", "chat")  # the second says who it is, and has a name that is a word of the demo, too
 LONG = "word " * 400
 REFUSALS = {"Be busy": (503, "The queue is full.", 7), "Be crowded": (429, "Too many requests.", 1)}
+ONCE = "Be crowded for a moment"
+REFUSALS[ONCE] = REFUSALS["Be crowded"]
 CALL = {
     "index": 0,
     "id": "call-1",
@@ -134,7 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "no such path")
 
     def _chat(self, question: str, model: str) -> None:
-        if question in REFUSALS and self.server.broken:
+        asked = [_text(chat["messages"][-1]["content"]) for chat in self.server.chats]
+        if question in REFUSALS and (asked.count(ONCE) == 1 if question == ONCE else self.server.broken):
             self._error(*REFUSALS[question])
             return
         self.send_response(200)
