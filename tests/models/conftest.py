@@ -108,9 +108,10 @@ def progress(host: Host) -> int:
     return int(json.loads(text)["done"]) if text else 0
 
 
-def wait_for(host: Host, count: int) -> int:
+def wait_for(host: Host, count: int, attended: subprocess.Popen[str] | None = None) -> int:
     """Until so many bytes of a transfer are there; how many there are."""
     for _ in range(600):
+        assert attended is None or attended.poll() is None, "the play ended before"
         done = progress(host)
         if done >= count:
             return done

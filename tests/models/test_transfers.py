@@ -50,7 +50,7 @@ def _results(path: Path) -> str:
 def test_a_killed_download_fetches_at_most_5_percent_again(servers: list[Host], hub: Hub, weights: Path) -> None:
     hub.meter.rate = 8e6
     play = begun(hub, "killed")
-    kept = wait_for(servers[0], BIG // 2)
+    kept = wait_for(servers[0], BIG // 2, play)
     said(servers[0], 'systemctl kill --signal=KILL "bedplate-fetch-*"')
     assert kept < BIG, "killed in the middle"
     hub.meter.rate = 0
@@ -63,13 +63,13 @@ def test_a_killed_download_fetches_at_most_5_percent_again(servers: list[Host], 
 def test_a_lost_connection_loses_nothing_and_a_rerun_attaches(servers: list[Host], hub: Hub, weights: Path) -> None:
     hub.meter.rate = 8e6
     play = begun(hub, "cut")
-    before = wait_for(servers[0], BIG // 4)
+    before = wait_for(servers[0], BIG // 4, play)
     kill(play)
     said(servers[0], "ss -K state established sport = :22")
     assert wait_for(servers[0], before + BIG // 10) > before, "the transfer goes on by itself"
     started = said(servers[0], 'systemctl show --property=InvocationID --value "bedplate-fetch-*"')
     again = begun(hub, "cut")
-    wait_for(servers[0], BIG // 2)
+    wait_for(servers[0], BIG // 2, again)
     assert said(servers[0], 'systemctl show --property=InvocationID --value "bedplate-fetch-*"') == started
     hub.meter.rate = 0
     assert again.wait(timeout=300) == 0

@@ -7,6 +7,7 @@ version control. YAML, so that a change can be read. Runs on both sides; only `r
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -156,7 +157,8 @@ def lock_text(models: Mapping[str, Lock]) -> str:
 
     lines = ["models:"] if models else ["models: {}"]
     for source in sorted(models):
-        entry = dict(models[source])
+        # Ansible's own kinds of text and dictionaries become plain ones.
+        entry = json.loads(json.dumps(models[source]))
         files = entry.pop("files")
         lines.append(f"  {_scalar(source)}:")
         lines += [
