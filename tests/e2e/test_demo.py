@@ -67,29 +67,36 @@ def get(path: Path) -> str | None:
         return None
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[FrontDouble]:
+@pytest.fixture(scope="module")
+def service() -> Iterator[FrontDouble]:
     with FrontDouble(None, f"bp-{secrets.token_hex(4)}-{secrets.token_hex(32)}").running() as double:
         yield double
 
 
-@pytest.fixture
-def start(demo_python: Path, tmp_path: Path) -> Iterator[Callable[..., None]]:
-    """Start a demo with these options, one per line of a file; it is ended with the test."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the demos write, and the witness what they call."""
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="module")
+def start(demo_python: Path, folder: Path) -> Iterator[Callable[..., None]]:
+    """Start a demo with these options, one per line of a file; it is ended with the tests."""
     running: list[subprocess.Popen[bytes]] = []
-    (tmp_path / "sitecustomize.py").write_text(WITNESS)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(tmp_path)}
-    environment |= {"WITNESS": str(tmp_path / "calls"), "GRADIO_TEMP_DIR": str(tmp_path)}
+    (folder / "sitecustomize.py").write_text(WITNESS)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(folder)}
+    environment |= {"WITNESS": str(folder / "calls"), "GRADIO_TEMP_DIR": str(folder)}
 
     def start(*options: str) -> None:
-        (tmp_path / "demo.conf").write_text("\n".join(options))
-        command: list[str | Path] = [demo_python, REPO / "app/demo/bedplate_demo.py", f"@{tmp_path / 'demo.conf'}"]
+        file = folder / f"demo{len(running)}.conf"
+        file.write_text("\n".join(options))
+        command: list[str | Path] = [demo_python, REPO / "app/demo/bedplate_demo.py", f"@{file}"]
         running.append(subprocess.Popen(command, env=environment))
 
     yield start
     for process in running:
         process.terminate()
-        process.wait(60)
+        process.wait(10)
 
 
 def wait_for(answer: Callable[[], object], seconds: float = 120) -> None:
@@ -112,12 +119,18 @@ def free_port() -> int:
         return port
 
 
-@pytest.fixture
-def demo(service: FrontDouble, start: Callable[..., None], open_page: Callable[..., Watched]) -> Watched:
+@pytest.fixture(scope="module")
+def demo_url(service: FrontDouble, start: Callable[..., None]) -> str:
     port = free_port()
     start(f"--base-url={service.url}/v1", f"--listen=127.0.0.1:{port}")
     wait_for(lambda: listens(port))
-    return open_page(f"http://127.0.0.1:{port}")
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def demo(demo_url: str, service: FrontDouble, open_page: Callable[..., Watched]) -> Watched:
+    service.chats.clear()
+    return open_page(demo_url)
 
 
 def enter_key(page: Page, key: str) -> None:
@@ -133,7 +146,7 @@ def ask(page: Page, question: str) -> None:
 
 
 def test_demo_chats_compares_and_asks_nobody_else(
-    demo: Watched, service: FrontDouble, tmp_path: Path, screenshots: Path
+    demo: Watched, service: FrontDouble, folder: Path, screenshots: Path
 ) -> None:
     page = demo.page
     enter_key(page, service.key)
@@ -168,7 +181,7 @@ def test_demo_chats_compares_and_asks_nobody_else(
 
     origin = page.evaluate("location.origin")
     assert [url for url in demo.requests if not url.startswith((f"{origin}/", "blob:", "data:"))] == []
-    called = (tmp_path / "calls").read_text().splitlines()
+    called = (folder / "calls").read_text().splitlines()
     port = str(service.server_address[1])
     assert [call for call in called if "127.0.0.1" not in call] == []
     assert any(port in call for call in called)
@@ -203,13 +216,8 @@ def test_demo_without_a_key_gets_no_answer(demo: Watched, service: FrontDouble) 
     assert service.chats == []
 
 
-def test_demo_speaks_chinese(
-    service: FrontDouble, start: Callable[..., None], open_page: Callable[..., Watched], screenshots: Path
-) -> None:
-    port = free_port()
-    start(f"--base-url={service.url}/v1", f"--listen=127.0.0.1:{port}")
-    wait_for(lambda: listens(port))
-    page = open_page(f"http://127.0.0.1:{port}", locale="zh-CN", color_scheme="dark").page
+def test_demo_speaks_chinese(demo_url: str, open_page: Callable[..., Watched], screenshots: Path) -> None:
+    page = open_page(demo_url, locale="zh-CN", color_scheme="dark").page
     for text in ("API 密钥", "模型", "温度", "回答的最大长度（token）"):
         expect(page.get_by_text(text, exact=True).first).to_be_visible()
     page.screenshot(path=screenshots / "demo-zh-dark.png")
