@@ -28,8 +28,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """The module's last answer."""
         super().run(tmp, task_vars)
         host = (task_vars or {}).get("inventory_hostname", "")
+        arguments = dict(self._task.args)
         while True:
-            answer: dict[str, Any] = self._execute_module(task_vars=task_vars)
+            answer: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
             if answer.get("failed") or answer.get("unreachable") or answer.get("finished", True):
                 return answer
+            arguments["fresh"] = False
             Display().display(f"{host}: {transfer_words(self._task.args['name'], answer['progress'])}")

@@ -41,7 +41,13 @@ options:
   wait:
     description: How many seconds to wait for the end of the transfer.
     type: float
-    default: 10
+    default: 5
+  fresh:
+    description:
+      - Whether what an earlier transfer ended with is of no interest, unless the model is whole by it; the action plugin says C(false) from
+        its second call on.
+    type: bool
+    default: true
   run:
     description: Folder of the transfers' jobs and their progress.
     type: path
@@ -152,6 +158,12 @@ class Transfer:
         found = read_json(self.place / "result.json")
         return found if isinstance(found, dict) else None
 
+    def is_whole(self):
+        """Whether the model is published and untouched, with the files that are asked for."""
+        found = read_json(self.dest / "manifest.json")
+        wanted = self.module.params["manifest"]["revision"]
+        return isinstance(found, dict) and found.get("revision") == wanted and manifest.is_untouched(self.dest, found)
+
     def progress(self):
         found = read_json(self.place / "progress.json")
         total = sum(entry["size"] for entry in self.module.params["manifest"]["files"])
@@ -166,14 +178,16 @@ def main():
             "manifest": {"type": "dict", "required": True},
             "origins": {"type": "list", "elements": "dict", "required": True},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
-            "wait": {"type": "float", "default": 10},
+            "wait": {"type": "float", "default": 5},
+            "fresh": {"type": "bool", "default": True},
             "run": {"type": "path", "default": "/run/bedplate-fetch"},
         },
         supports_check_mode=False,
     )
     transfer = Transfer(module)
     end = time.monotonic() + module.params["wait"]
-    started = not transfer.is_running() and transfer.result() is None
+    old = module.params["fresh"] and not transfer.is_whole()
+    started = not transfer.is_running() and (old or transfer.result() is None)
     if started:
         transfer.start()
     while transfer.result() is None and time.monotonic() < end and transfer.is_running():

@@ -36,8 +36,10 @@ def test_the_token_is_nowhere_afterwards(servers: list[Host], hub: Hub) -> None:
     places = (
         "/run/bedplate-fetch /run/bedplate-share /run/systemd/transient /opt/bedplate /etc /var/log /var/lib/systemd"
     )
+    # Spelled so that sudo's own note of this search is not found by it.
+    spelled = f"{TOKEN[:-1]}[{TOKEN[-1]}]"
     for server in servers:
-        found = said(server, f"grep -rl {TOKEN} {places} 2>/dev/null; journalctl --no-pager | grep -c {TOKEN}")
+        found = said(server, f"grep -rl {spelled} {places} 2>/dev/null; journalctl --no-pager | grep -c {spelled}")
         assert found == "0", found
     assert not [path for path in Path(".bedplate/logs").glob("repair_models-*.log*") if TOKEN in _results(path)]
 
@@ -58,6 +60,8 @@ def test_a_killed_download_fetches_at_most_5_percent_again(servers: list[Host], 
     assert play.wait(timeout=300) == 0
     assert is_whole(servers[0], hub, "killed", weights)
     assert hub.meter.sent[noise("killed")] <= 1.05 * BIG
+    log = (INVENTORY.parent / "killed.log").read_text()
+    assert "model killed: " in log and "MB/s" in log, "it says how far it is"
 
 
 def test_a_lost_connection_loses_nothing_and_a_rerun_attaches(servers: list[Host], hub: Hub, weights: Path) -> None:
@@ -75,8 +79,6 @@ def test_a_lost_connection_loses_nothing_and_a_rerun_attaches(servers: list[Host
     assert again.wait(timeout=300) == 0
     assert is_whole(servers[0], hub, "cut", weights)
     assert hub.meter.sent[noise("cut")] <= 1.05 * BIG
-    log = (INVENTORY.parent / "cut.log").read_text()
-    assert "model cut: " in log and "MB/s" in log, "it says how far it is"
 
 
 def test_a_disk_without_room_is_refused_before_the_first_byte(servers: list[Host], hub: Hub, weights: Path) -> None:

@@ -358,6 +358,7 @@ def main(place: str) -> int:
     write(folder / "result.json", result)
     # What it was told is not needed any more, tokens among it.
     (folder / "job.json").unlink(missing_ok=True)
+    (folder / "progress.json").unlink(missing_ok=True)
     return 0
 
 
