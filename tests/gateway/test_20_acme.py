@@ -41,6 +41,8 @@ def authority(cluster: Cluster) -> Iterator[Authority]:
     controller = ".".join([*cluster.gateway.address.split(".")[:3], "1"])
     with Authority(WORK / "test" / "pebble", controller, leads_to=cluster.gateway.address) as running:
         settings(running)
+        # It has just been started and knows no account and no certificate.
+        on(cluster.gateway, "rm -rf /var/lib/bedplate/acme /etc/bedplate/tls/server.pem")
         yield running
     SETTINGS.unlink()
 
@@ -87,7 +89,7 @@ def test_the_server_renews_it_by_itself_under_load(cluster: Cluster, authority: 
         # One that has just been got is not renewed; without it, as at the end of its life, another one is.
         on(cluster.gateway, "systemctl start bedplate-acme.service")
         kept = shown(cluster.gateway, authority)["serialNumber"]
-        on(cluster.gateway, "rm -r /var/lib/bedplate/acme/certs; systemctl start bedplate-acme.service")
+        on(cluster.gateway, "rm -r /var/lib/bedplate/acme/certs-*; systemctl start bedplate-acme.service")
         until_enough(load)
     print(f"renewal: {load}")
     renewed = shown(cluster.gateway, authority)["serialNumber"]
@@ -108,7 +110,7 @@ def test_a_hook_proves_the_name_by_dns(cluster: Cluster, authority: Authority) -
     authority.lead_names_to(authority.address)  # HTTP cannot be what proves it
     dns = {"nginx_acme_challenge": "dns-01", "nginx_acme_dns_hook": str(HOOK)}
     settings(authority, **dns, nginx_acme_dns_credentials=authority.dns_management)
-    on(cluster.gateway, "rm -r /var/lib/bedplate/acme/certs")
+    on(cluster.gateway, "rm -r /var/lib/bedplate/acme/certs-*")
     outcome = cluster.site(SITE)
     authority.lead_names_to(cluster.gateway.address)
     assert outcome.ok, explain(outcome)
