@@ -42,7 +42,7 @@ def authority(cluster: Cluster) -> Iterator[Authority]:
     with Authority(WORK / "test" / "pebble", controller, leads_to=cluster.gateway.address) as running:
         settings(running)
         # It has just been started and knows no account and no certificate.
-        on(cluster.gateway, "rm -rf /var/lib/bedplate/acme /etc/bedplate/tls/server.pem")
+        on(cluster.gateway, "rm -rf /var/lib/bedplate/acme")
         yield running
     SETTINGS.unlink()
 
