@@ -50,7 +50,9 @@ class AdapterConfig(_Section):
 
 
 class ModelConfig(_Section):
-    """One served model. At most `max_batch` sequences run at once; null sizes are planned from memory.
+    """One served model. At most `max_batch` sequences run at once in each engine; null sizes are planned from memory.
+
+    `replicas` engines on one GPU each (all on the CPU where there is none), or one on each of `devices`.
 
     Null parsers, `pooling` and `normalize` are taken from the model's own files.
     """
@@ -62,6 +64,8 @@ class ModelConfig(_Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     quantization: Literal["int8", "nf4"] | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    devices: Annotated[list[Annotated[str, Field(pattern=r"^(cpu|cuda:\d+)$")]], Field(min_length=1)] | None = None
+    replicas: Annotated[int, Field(ge=1, le=64)] = 1
     cuda_graphs: bool = True
     max_batch: Annotated[int, Field(ge=1, le=1024)] = 32
     context_length: Annotated[int, Field(ge=16)] | None = None
@@ -70,6 +74,23 @@ class ModelConfig(_Section):
     reasoning_parser: Literal["think", "none"] | None = None
     pooling: Pooling | None = None
     normalize: bool | None = None
+
+    @property
+    def devices_of_engines(self) -> list[str]:
+        """One per engine; `auto:N` is settled by the engine, which sees the GPUs."""
+        if self.devices is not None:
+            return self.devices
+        if self.replicas == 1 or self.device == "cpu":
+            return [self.device] * self.replicas
+        return [f"{self.device}:{number}" for number in range(self.replicas)]
+
+    @model_validator(mode="after")
+    def _devices_agree(self) -> Self:
+        if self.devices is not None and (self.device != "auto" or self.replicas not in (1, len(self.devices))):
+            raise ValueError("devices names one per engine; leave device and replicas out")
+        if self.replicas > 1 and ":" in self.device:
+            raise ValueError(f"device {self.device} is one GPU; name one per replica in devices")
+        return self
 
 
 class Limits(_Section):
@@ -98,12 +119,13 @@ class Config(_Section):
 
     @property
     def threads_per_engine(self) -> int:
-        """As configured, else OMP_NUM_THREADS, else the processors divided among the models, one left to the front."""
+        """As configured, else OMP_NUM_THREADS, else the processors divided among the engines, one left to the front."""
         if self.threads is not None:
             return self.threads
         if (asked := os.environ.get("OMP_NUM_THREADS", "")).isdigit():
             return max(1, int(asked))
-        return max(1, (len(os.sched_getaffinity(0)) - 1) // len(self.models))
+        engines = sum(len(model.devices_of_engines) for model in self.models)
+        return max(1, (len(os.sched_getaffinity(0)) - 1) // engines)
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -124,7 +146,8 @@ def load(path: Path | None, overrides: dict[str, Any] | None = None, device: str
     settings = {} if path is None else _read_yaml(path)
     settings.update(overrides or {})
     if device is not None and isinstance(settings.get("models"), list):
-        settings["models"] = [{**model, "device": device} for model in settings["models"] if isinstance(model, dict)]
+        one = {"device": device, "devices": None}
+        settings["models"] = [{**model, **one} for model in settings["models"] if isinstance(model, dict)]
     try:
         return Config.model_validate(settings)
     except ValidationError as error:

@@ -35,6 +35,7 @@ class Load:
     cuda_graphs: bool = True
     quantization: str | None = None
     adapters: dict[str, str] = field(default_factory=dict)  # name, directory
+    replica: int = 0  # which of the model's engines it is
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def main() -> int:
     threading.Thread(target=_read_inbox, args=(channel.makefile("rb"),), daemon=True).start()
     load = _INBOX.get()
     assert isinstance(load, Load)
-    logs.configure(process="engine", model=load.name)
+    logs.configure(process="engine", model=load.name, engine=load.replica)
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
     try:
         # Imported here: the thread above must be listening before torch takes its seconds to load.

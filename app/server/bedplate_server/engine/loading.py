@@ -65,8 +65,10 @@ def _quantized(load: Load, device: torch.device) -> dict[str, Any]:
 
 
 def device_named(wanted: str) -> torch.device:
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    """`auto` is a GPU if there is one; `auto:N` the model's engine N's, one after another, and begins again at the first."""
+    kind, _, number = wanted.partition(":")
+    if kind == "auto":
+        wanted = f"cuda:{int(number or 0) % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} CUDA devices with torch {torch.__version__}"

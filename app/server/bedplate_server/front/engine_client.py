@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -44,13 +43,13 @@ class EngineClient:
     generated a token or a vector yet.
     """
 
-    def __init__(self, load: Load, refused: Callable[[Refusal], None], meter: Meter) -> None:
+    def __init__(self, load: Load, refused: Callable[[Refusal], None], meter: Meter, ids: Iterator[int]) -> None:
         self._load = load
         self._refused = refused
         self._meter = meter
         meter.pid = lambda: self.pid
         self._jobs: dict[int, Job] = {}
-        self._ids = itertools.count(1)
+        self._ids = ids
         self._writer: asyncio.StreamWriter | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -63,6 +62,15 @@ class EngineClient:
         # When work came to an idle engine, and when the one that is being loaded was started.
         self._busy_since = 0.0
         self._loading_since = time.monotonic()
+
+    @property
+    def jobs(self) -> int:
+        """How many sequences and embedding jobs run or wait."""
+        return len(self._jobs)
+
+    @property
+    def retired(self) -> bool:
+        return self._retired is not None
 
     @property
     def loading_seconds(self) -> float | None:
@@ -144,7 +152,9 @@ class EngineClient:
         idle = time.monotonic() - max(self.last_pass, self._busy_since)
         patience = seconds if self.proven else 5 * seconds
         if self.info is not None and self._jobs and idle > patience and self._process is not None:
-            log.error("engine stuck", model=self._load.name, pid=self.pid, seconds=round(idle, 1))
+            log.error(
+                "engine stuck", model=self._load.name, engine=self._load.replica, pid=self.pid, seconds=round(idle, 1)
+            )
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
@@ -195,7 +205,7 @@ class EngineClient:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             status = await process.wait()
-            log.info("engine ended", model=self._load.name, pid=process.pid, status=status)
+            log.info("engine ended", model=self._load.name, engine=self._load.replica, pid=process.pid, status=status)
 
     async def _listen(self, reader: asyncio.StreamReader) -> Refusal:
         while True:
@@ -213,7 +223,7 @@ class EngineClient:
         self._settled.set()
         self._meter.started()
         facts = {name: getattr(ready, name) for name in ready.__slots__}
-        log.info("engine ready", model=self._load.name, pid=self.pid, **facts)
+        log.info("engine ready", model=self._load.name, engine=self._load.replica, pid=self.pid, **facts)
 
     def _dispatch(self, step: Step) -> None:
         self.last_pass = time.monotonic()
@@ -241,7 +251,12 @@ class EngineClient:
         if self._retired is None:
             self._settled.clear()
         if self._jobs:
-            log.error("requests lost with their engine", model=self._load.name, jobs=len(self._jobs))
+            log.error(
+                "requests lost with their engine",
+                model=self._load.name,
+                engine=self._load.replica,
+                jobs=len(self._jobs),
+            )
         self._fail_jobs(engine_failed("The inference engine ended unexpectedly; please try again."))
 
     def _fail_jobs(self, error: ApiError) -> None:

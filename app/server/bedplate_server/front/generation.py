@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 from ..errors import ApiError
 from ..protocol import Logprobs, Sampling
 from .detokenize import TextStream
-from .engine_client import EngineClient
 from .logprobs import TokenLogprobs
+from .replicas import Replicas
 
 _Event = tuple[int, int, str | None, Logprobs | None] | ApiError
 
@@ -68,7 +68,7 @@ class Generation:
 
     def __init__(
         self,
-        engine: EngineClient,
+        engine: Replicas,
         prompts: list[tuple[list[int], int]],
         sampling: Sampling,
         choices: int,

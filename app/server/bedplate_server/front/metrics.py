@@ -107,11 +107,11 @@ class _Open:
 
 
 class Meter:
-    """Watches one model's engine and books what its jobs do. Proofs of readiness are not booked: nobody asked them."""
+    """Watches one engine of a model and books what its jobs do. Proofs of readiness are not booked: nobody asked them."""
 
-    def __init__(self, metrics: Metrics, model: str) -> None:
+    def __init__(self, metrics: Metrics, model: str, engine: int = 0) -> None:
         self._metrics = metrics
-        self._model = model
+        self._model, self._engine = model, str(engine)
         self._open: dict[int, _Open] = {}
         self._of: dict[Any, Any] = {}
         self.pid: Callable[[], int | None] = lambda: None
@@ -122,7 +122,7 @@ class Meter:
         self._metric(metrics.gpu_usage).set_function(self._kv_usage)
         self._metric(metrics.memory).set_function(lambda: _resident(self.pid()))
         for reason in ("stop", "length", "abort", "error"):
-            metrics.success.labels(model, "0", reason)
+            metrics.success.labels(model, self._engine, reason)
         for reason in ("max_num_queued_reqs", "max_num_queued_tokens"):
             metrics.refused.labels(model, reason)
         for one in metrics.from_the_start:
@@ -176,7 +176,7 @@ class Meter:
         if (one := self._open.pop(job_id, None)) is None:
             return
         metrics, now = self._metrics, time.monotonic()
-        metrics.success.labels(self._model, "0", reason).inc()
+        metrics.success.labels(self._model, self._engine, reason).inc()
         self._metric(metrics.whole).observe(now - one.begun)
         self._metric(metrics.request_prompt).observe(one.prompt)
         if one.most:
@@ -210,10 +210,10 @@ class Meter:
         return self._stats.kv_used / self._stats.kv_tokens if self._open and self._stats.kv_tokens else 0.0
 
     def _metric(self, metric: Any) -> Any:
-        """The metric with this model's labels, looked up once."""
+        """The metric with this engine's labels, looked up once."""
         found = self._of.get(metric)
         if found is None:
-            found = self._of[metric] = metric.labels(self._model, "0")
+            found = self._of[metric] = metric.labels(self._model, self._engine)
         return found
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,21 +15,21 @@ import structlog
 from ..checkpoint import Checkpoint
 from ..config import Limits, ModelConfig
 from ..errors import (
-    ApiError,
     Refusal,
     context_length_exceeded,
     unavailable,
 )
-from ..protocol import Load, Logprobs, Ready
+from ..protocol import Load, Ready
 from .conversation import Conversation, Prepared
 from .detokenize import TextStream
-from .engine_client import EngineClient
 from .generation import Generation
 from .inputs import Inputs, check_tokens
 from .limits import Places
 from .logprobs import Echo
 from .metrics import Meter, Metrics
+from .proof import result_of
 from .reader import Reader
+from .replicas import Replicas
 from .schemas.chat import ChatRequest
 from .schemas.completions import CompletionRequest
 from .text import TextCodec
@@ -71,7 +69,7 @@ class ModelService:
         self._defaults = checkpoint.generation
         self._workers = ThreadPoolExecutor(2, thread_name_prefix=f"text-{config.name}")
         self._codec: asyncio.Future[Conversation] | None = None
-        self._load = Load(
+        load = Load(
             name=config.name,
             path=str(checkpoint.path),
             generates=checkpoint.generates,
@@ -79,7 +77,7 @@ class ModelService:
             pooling=config.pooling or checkpoint.sentence.pooling,
             normalize=_given(config.normalize, checkpoint.sentence.normalize),
             dtype=config.dtype,
-            device=config.device,
+            device=config.devices_of_engines[0],
             max_batch=config.max_batch,
             # Embedding models have position tables that the model's config overstates (RoBERTa: by two).
             context_length=config.context_length or (None if checkpoint.generates else checkpoint.longest_input),
@@ -89,12 +87,13 @@ class ModelService:
             quantization=config.quantization,
             adapters={adapter.name: str(adapter.path.resolve()) for adapter in config.adapters},
         )
-        self.adapters = tuple(self._load.adapters)
-        self._meter = Meter(metrics, config.name)
-        self.engine = EngineClient(self._load, refused, self._meter)
+        self.adapters = tuple(load.adapters)
+        devices = config.devices_of_engines
+        meters = [Meter(metrics, config.name, number) for number in range(len(devices))]
+        loads = [replace(load, device=device, replica=number) for number, device in enumerate(devices)]
+        self.engine = Replicas(loads, refused, meters)
         self._refused = refused
-        self.places = Places(limits, self._meter.refused)
-        self._proof: asyncio.Task[Any] | None = None
+        self.places = Places(limits, meters[0].refused)
 
     def start(self) -> None:
         """Load tokenizer and model, each beside the event loop; requests that come meanwhile wait."""
@@ -201,7 +200,8 @@ class ModelService:
             inputs: Inputs = await self._in_thread(prepare, (await self._text()).codec, facts)
             self.places.take_tokens(inputs.count, facts.slots * facts.context_length)
             tokens = inputs.count
-            return await self._engine_result(self.engine.embed, inputs.tokens, inputs.boundaries), inputs.count
+            vectors = await result_of(self.engine.cancel, self.engine.embed, inputs.tokens, inputs.boundaries)
+            return vectors, inputs.count
         finally:
             self.places.leave(1, tokens)
 
@@ -212,45 +212,14 @@ class ModelService:
         return answer
 
     async def first_token(self) -> None:
-        """Return once the model has generated one."""
-        while True:
-            with contextlib.suppress(ApiError):
-                await self.engine.ready(None)
-                if (problem := await self.prove(math.inf, _FIRST_TOKEN_PATIENCE)) is None:
-                    return
-                log.error("no first token", model=self.name, problem=problem)
+        """Return once every engine has generated one."""
+        while (problem := await self.engine.first_tokens(_FIRST_TOKEN_PATIENCE)) is not None:
+            log.error("no first token", model=self.name, problem=problem)
             await asyncio.sleep(1)
 
     async def prove(self, max_age: float, patience: float = _PROOF_PATIENCE) -> str | None:
-        """Why the model is not ready; None if it has made a token (or vector), and its last pass is `max_age` s old.
-
-        Makes one if the last pass is older, past the front's queue: a full queue is not unreadiness. All who ask
-        meanwhile wait for the same one.
-        """
-        if self._lively(max_age):
-            return None
-        if self.engine.info is None:
-            return "is not loaded"
-        if self._proof is None or self._proof.done():
-            self._proof = asyncio.create_task(self._engine_result(self.engine.prove))
-            # Its failure shows below; asyncio is not to report it as one that nobody looked at.
-            self._proof.add_done_callback(lambda proof: proof.cancelled() or proof.exception())
-        await asyncio.wait({proof := self._proof}, timeout=patience)
-        if self._lively(max_age):
-            return None
-        return "failed to generate" if proof.done() else f"generated nothing for {patience:.0f} s"
-
-    def _lively(self, max_age: float) -> bool:
-        return self.engine.proven and time.monotonic() - self.engine.last_pass <= max_age
-
-    async def _engine_result(self, submit: Callable[..., int], *work: Any) -> Any:
-        """What the engine makes of a job that `submit` hands to it with `work`."""
-        job = _Await()
-        job_id = submit(job, *work)
-        try:
-            return await job.done
-        finally:
-            self.engine.cancel(job_id)
+        """Why the model is not ready; None if an engine has made a token (or vector) within `max_age` s, or does now."""
+        return await self.engine.prove(max_age, patience)
 
     async def _text(self) -> Conversation:
         assert self._codec is not None, "start() comes first"
@@ -269,30 +238,6 @@ class ModelService:
         if request.token_limit > room:
             raise context_length_exceeded(facts.context_length, prompt, request.token_limit, param)
         return request.token_limit
-
-
-class _Await:
-    """A job whose result one coroutine awaits: the vectors of an embedding, or a proof's single token."""
-
-    def __init__(self) -> None:
-        self.done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    def admitted(self, cached: int) -> None: ...
-    def prompt(self, logprobs: list[Logprobs]) -> None: ...
-
-    def token(self, token: int, finish: str | None, logprobs: Logprobs | None) -> None:
-        self._settle(token)
-
-    def vectors(self, dimensions: int, data: bytes) -> None:
-        self._settle(np.frombuffer(data, dtype="<f4").reshape(-1, dimensions))
-
-    def failed(self, error: ApiError) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
-
-    def _settle(self, result: Any) -> None:
-        if not self.done.done():
-            self.done.set_result(result)
 
 
 def _given(value: Any, otherwise: Any) -> Any:
