@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,51 @@ def test_only_what_the_service_reads_is_fetched() -> None:
     hub = ["README.md", "config.json", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx", "LICENSE", "a.gguf"]
     assert wanted_files(hub) == ["README.md", "config.json", "model.safetensors", "LICENSE"]
     assert "pytorch_model.bin" in wanted_files(["config.json", "pytorch_model.bin"]), "so that it can be refused"
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    folder = tmp_path / "poet"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4}))
+    safetensors(folder / "adapter_model.safetensors")
+    return folder
+
+
+def test_adapters_are_published_like_models_and_named_to_the_service(model: Path, adapter: Path) -> None:
+    locks = {"hf://acme/tiny@main": entry()}
+    entries = [{"name": "m", "source": str(model), "adapters": {"poet": str(adapter), "clerk": "hf://acme/tiny@main"}}]
+    planned = plan(entries, locks=locks)
+    assert [(one["name"], one["kind"], one["problems"]) for one in planned] == [
+        ("m", "directory", []),
+        ("poet", "directory", []),
+        ("clerk", "hub", []),
+    ]
+    found = located(planned, [], {}, {})
+    (told,) = receipt(found, "/opt/models")
+    assert told["path"] == f"/opt/models/{planned[0]['directory']}"
+    assert told["service"]["adapters"] == [
+        {"name": one["name"], "path": f"/opt/models/{one['directory']}"} for one in found[1:]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "wanted"), [('{"peft_type": "IA3"}', "BP503 .*found peft_type IA3"), ("{", "BP503 .*unreadable")]
+)
+def test_what_is_no_lora_is_refused(model: Path, adapter: Path, config: str, wanted: str) -> None:
+    (adapter / "adapter_config.json").write_text(config)
+    found = problems_of_adapter(model, adapter)
+    assert re.search(wanted, found), found
+
+
+def test_a_model_is_no_adapter_and_an_adapter_is_no_model(model: Path, adapter: Path) -> None:
+    assert re.search(r"BP501 .*without adapter_config\.json.*Fix: name the folder", problems_of_adapter(model, model))
+    assert re.search(r"BP501 .*which is an adapter.*Fix: name it in adapters", problems(adapter))
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    assert "BP502" in problems_of_adapter(model, adapter)
+
+
+def problems_of_adapter(model: Path, adapter: Path) -> str:
+    planned = plan([{"name": "m", "source": str(model), "adapters": {"poet": str(adapter)}}])
+    assert not planned[0]["problems"]
+    return "\n".join(planned[1]["problems"])

@@ -17,7 +17,7 @@ from .manifest import Entry, tree_revision
 from .model_facts import facts_of
 from .model_listing import Listing, SourceError, listing_of
 from .model_reference import Reference
-from .model_source import directory_name, model_problems
+from .model_source import directory_name, is_adapter, model_problems
 from .refusal import refusal
 from .web import WebError
 
@@ -79,7 +79,7 @@ def _facts(reference: Reference, listing: Listing, files: list[Entry], texts: Ma
         known = texts.get(path)
         return listing.read(path, start, length) if known is None else known.encode()[start : start + length]
 
-    if listing.archive:
+    if listing.archive or is_adapter(texts):
         return {}
     try:
         return facts_of(files, read)

@@ -23,6 +23,8 @@ SERVICE_KEYS = (
     "dtype",
     "quantization",
     "device",
+    "devices",
+    "replicas",
     "cuda_graphs",
     "max_batch",
     "context_length",
@@ -32,7 +34,8 @@ SERVICE_KEYS = (
     "pooling",
     "normalize",
 )
-_KEYS = {"name", "source", *SERVICE_KEYS}
+_KEYS = {"name", "source", "adapters", *SERVICE_KEYS}
+_ADAPTER_KEYS = {"name", "source", "adapter_of"}
 # Formats that run code when they are loaded.
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 # What the service reads. A hub's other files (other formats, images, examples) stay where they are.
@@ -56,10 +59,13 @@ def plan(
 
     locks: the entries of models.lock; without one a source that needs it has neither directory nor manifest. origins: folders on
     the controller that may hold the model by its directory; `copy_from` is the folder to copy from, if there is one.
+    A model's adapters follow it as entries of their own, with `adapter_of`.
     """
-    planned = [{"task": "auto", **model, **_source(model, known, locks or {}, origins)} for model in models]
-    names = [model.get("name") for model in models]
+    wanted = [one for model in models for one in (model, *_adapters(model))]
+    planned = [{"task": "auto", **model, **_source(model, known, locks or {}, origins)} for model in wanted]
+    names = [model.get("name") for model in wanted]
     for model in planned:
+        model["problems"] += _misplaced(model)
         if names.count(model.get("name")) > 1:
             model["problems"].append(_wrong(model, "two models of that name", "one", "rename one of them"))
     return planned
@@ -98,16 +104,48 @@ def unlocked(models: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def receipt(models: Iterable[Mapping[str, Any]], folder: str) -> list[dict[str, Any]]:
-    """What the receipt says of each model; `service` is handed to the inference service."""
-    return [
-        {
-            "name": model["name"],
-            "source": model["repo"] if model["kind"] == "directory" else model["source"],
-            "path": f"{folder}/{model['directory']}",
-            "service": {key: model[key] for key in SERVICE_KEYS if key in model},
-        }
-        for model in models
-    ]
+    """What the receipt says of each model; `service` is handed to the inference service, with the model's adapters."""
+    every = list(models)
+    found = []
+    for model in every:
+        if model.get("adapter_of"):
+            continue
+        mine = [one for one in every if one.get("adapter_of") == model["name"]]
+        adapters = [{"name": one["name"], "path": f"{folder}/{one['directory']}"} for one in mine]
+        service = {key: model[key] for key in SERVICE_KEYS if key in model}
+        found.append(
+            {
+                "name": model["name"],
+                "source": model["repo"] if model["kind"] == "directory" else model["source"],
+                "path": f"{folder}/{model['directory']}",
+                "service": {**service, "adapters": adapters} if adapters else service,
+            }
+        )
+    return found
+
+
+def is_adapter(paths: Iterable[str]) -> bool:
+    """Whether these files are a LoRA adapter, as PEFT writes it, rather than a model."""
+    names = set(paths)
+    return "adapter_config.json" in names and "config.json" not in names
+
+
+def _adapters(model: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The adapters of an entry (name: source), as entries."""
+    named = model.get("adapters") or {}
+    return [{"name": name, "source": source, "adapter_of": model.get("name")} for name, source in named.items()]
+
+
+def _misplaced(model: Mapping[str, Any]) -> list[str]:
+    """A model that is named as an adapter, or the other way round."""
+    files = [entry["path"] for entry in (model["manifest"] or {}).get("files") or []]
+    if not files or is_adapter(files) is bool(model.get("adapter_of")):
+        return []
+    if model.get("adapter_of"):
+        fix = "name the folder or repository that PEFT's save_pretrained wrote"
+        return [_wrong(model, f"{model['source']} without adapter_config.json", "a LoRA adapter", fix)]
+    fix = "name it in adapters of the model it was trained on"
+    return [_wrong(model, f"{model['source']}, which is an adapter", "a model", fix)]
 
 
 def _source(
@@ -120,10 +158,11 @@ def _source(
     problems: list[str] = []
     if not _NAME.fullmatch(name):
         problems.append(_wrong(model, f"the name {name!r}", "letters, digits, '.', '_' and '-'", "correct the name"))
-    unknown = sorted(set(model) - _KEYS)
+    known_keys = _ADAPTER_KEYS if "adapter_of" in model else _KEYS
+    unknown = sorted(set(model) - known_keys)
     if unknown:
         problems.append(
-            _wrong(model, f"the key {', '.join(unknown)}", f"one of {', '.join(sorted(_KEYS))}", "correct the key")
+            _wrong(model, f"the key {', '.join(unknown)}", f"one of {', '.join(sorted(known_keys))}", "correct the key")
         )
     read: dict[str, Any] = {
         "source": source,
@@ -172,7 +211,7 @@ def _directory(name: str, source: str, known: MutableMapping[str, str] | None) -
         "revision": manifest["revision"],
         "directory": directory_name(repo, manifest["revision"]),
         "manifest": {"repo": repo, "source": "directory", **manifest},
-        "facts": None if problems else facts_of_directory(source),
+        "facts": None if problems or is_adapter(texts) else facts_of_directory(source),
         "copy_from": source,
     }
     return read, problems
@@ -204,6 +243,8 @@ def model_problems(name: str, source: str, files: Iterable[Mapping[str, Any]], t
         problems.append(
             refusal("BP502", f"model {name} has no weights", f"no .safetensors in {source}", "safetensors", fix)
         )
+    if is_adapter(paths):
+        return [*problems, *_adapter_problems(name, source, paths, texts["adapter_config.json"])]
     if "config.json" not in paths:
         fix = "name the folder that holds config.json."
         return [
@@ -211,6 +252,20 @@ def model_problems(name: str, source: str, files: Iterable[Mapping[str, Any]], t
             refusal("BP503", f"model {name} has no config.json", f"none in {source}", "a Transformers model", fix),
         ]
     return [*problems, *_config_problems(name, texts.get("config.json", "")), *_index_problems(name, paths, texts)]
+
+
+def _adapter_problems(name: str, source: str, paths: list[str], text: str) -> list[str]:
+    """What the service would not take (engine/adapters.py) and a file list tells."""
+    try:
+        kind = json.loads(text).get("peft_type")
+    except (ValueError, AttributeError) as error:
+        kind = f"unreadable: {error}"
+    found = f"peft_type {kind}" if kind != "LORA" else "no adapter_model.safetensors"
+    if kind == "LORA" and "adapter_model.safetensors" in paths:
+        return []
+    fix = f"save it again with PEFT's save_pretrained(), or merge it into the model: {source}."
+    wanted = "LORA, with adapter_model.safetensors"
+    return [refusal("BP503", f"adapter {name} cannot be served", found, wanted, fix)]
 
 
 def _config_problems(name: str, text: str) -> list[str]:
