@@ -64,7 +64,9 @@ def _attach(model: PreTrainedModel, name: str, path: Path) -> int:
         ) from None
     for setting, plain in _PLAIN.items():
         if config.get(setting) not in plain:
-            raise _refusal(path, f"has {setting}: {config.get(setting)}", "merge it into the model, or train plain LoRA")
+            raise _refusal(
+                path, f"has {setting}: {config.get(setting)}", "merge it into the model, or train plain LoRA"
+            )
     size = 0
     for module_name, (down, up) in _pairs(path, weights).items():
         layer = _adapted(model, module_name, path)
