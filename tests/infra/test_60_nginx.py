@@ -102,7 +102,8 @@ def test_too_large_a_request_is_refused_in_the_shape_of_the_api(service: Service
     assert headers["X-Should-Retry"] == "false"
 
 
-@pytest.mark.parametrize("path", ["/%%%", f"/{'a' * 40000}"])
+# Longer than nginx takes (8 KB), and short enough to be read whole: a server that closes before it has read all resets.
+@pytest.mark.parametrize("path", ["/%%%", f"/{'a' * 9000}"])
 def test_what_is_no_request_is_refused_in_the_shape_of_the_api(service: Service, path: str) -> None:
     status, _, body = asked(service, "GET", path)
     assert status in (400, 414)
