@@ -81,7 +81,7 @@ def _tried(body: Any) -> int | None:
             if float((_states(body, texts, first) - wanted).abs().max()) <= tolerance:
                 return first
     except (_Unfit, TypeError, ValueError, LookupError, AttributeError, RuntimeError):
-        pass
+        pass  # It is not of the kind that can be read so, and is read padded.
     body.set_attn_implementation(before)
     return None
 
