@@ -233,3 +233,9 @@ def test_values_that_are_not_numbers_fail_their_row_alone(
     assert tokens[0] == wanted
     assert [job for step in steps for job, _ in step.failures] == [1]
     assert not any(bool(layer.keys.isnan().any()) for layer in runner.kv.layers), "they lie in wait for the next user"
+
+
+def test_first_and_last_tokens_are_pressing(runners: Callable[[str], Runner]) -> None:
+    _, steps = run(Scheduler(runners("llama")), {0: [Generate(0, prompts(1)[0], 6, GREEDY)]})
+    with_tokens = [step.pressing for step in steps if step.tokens]
+    assert with_tokens == [True, False, False, False, False, True]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import struct
+import time
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -134,7 +135,11 @@ class Stats:
 
 @dataclass(slots=True)
 class Step:
-    """What one pass of the engine brought; an empty one is a sign of life from a long prefill."""
+    """What one pass of the engine brought; an empty one is a sign of life from a long prefill.
+
+    ended: when the pass was over, in monotonic seconds, which are the same for all processes of a machine.
+    pressing: somebody waits for it; what only goes on with an answer may come with the passes after it.
+    """
 
     # Sequence, token, finish reason, and the log probabilities if they were asked for.
     tokens: list[tuple[int, int, str | None, Logprobs | None]] = field(default_factory=list)
@@ -144,10 +149,12 @@ class Step:
     # Sequence, and the log probabilities of the next tokens of its prompt, from the second one on.
     prompts: list[tuple[int, list[Logprobs]]] = field(default_factory=list)
     stats: Stats | None = None
+    ended: float = field(default_factory=time.monotonic)
+    pressing: bool = False
 
 
 ToEngine = Load | Generate | Embed | Cancel
-FromEngine = Ready | Refused | Step
+FromEngine = Ready | Refused | list[Step]
 
 
 def frame(message: ToEngine | FromEngine) -> bytes:

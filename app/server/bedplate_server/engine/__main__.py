@@ -61,6 +61,7 @@ def main() -> int:
         # Imported here: the thread above must be listening before torch takes its seconds to load.
         from . import memory
         from .grammar import Grammars
+        from .outbox import Outbox
         from .runner import Runner
         from .scheduler import Scheduler
 
@@ -70,13 +71,15 @@ def main() -> int:
         return 1
     _GRAMMARS.append(Grammars(load.path, runner.facts.vocabulary, runner.stops))
     channel.sendall(protocol.frame(runner.facts))
-    scheduler = Scheduler(runner, _GRAMMARS[0])
+    scheduler, outbox = Scheduler(runner, _GRAMMARS[0]), Outbox(channel)
     tidied = time.monotonic()
     try:
         while True:
+            if scheduler.idle:
+                outbox.send()
             _take_messages(scheduler)
             if not scheduler.idle:
-                channel.sendall(protocol.frame(scheduler.step()))
+                outbox.put(scheduler.step())
             if time.monotonic() - tidied > _TIDY_SECONDS:
                 memory.give_back()
                 tidied = time.monotonic()

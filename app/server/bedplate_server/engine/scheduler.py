@@ -8,6 +8,7 @@ admitted, in the order of arrival, when there is memory for all it may become; i
 from __future__ import annotations
 
 import copy
+import time
 from collections import deque
 
 import structlog
@@ -102,6 +103,8 @@ class Scheduler:
         self._stats.running, self._stats.waiting = len(self.running) + len(self.reading), len(self.waiting)
         self._stats.kv_used = self.arena.used
         outcome.stats = copy.copy(self._stats)
+        outcome.pressing |= bool(outcome.vectors or outcome.failures)
+        outcome.ended = time.monotonic()
         return outcome
 
     def _admit(self, sequence: Sequence, outcome: Step) -> bool:
@@ -160,6 +163,7 @@ class Scheduler:
                 continue
             finish = sequence.take(token)
             outcome.tokens.append((sequence.id, token, finish, logprobs.get(row)))
+            outcome.pressing |= finish is not None or sequence.length == sequence.prompt_length
             if finish is not None:
                 self._leave(sequence)
 

@@ -211,8 +211,9 @@ class EngineClient:
         while True:
             message = await protocol.read_frame(reader)
             match message:
-                case Step():
-                    self._dispatch(message)
+                case list():
+                    for step in message:
+                        self._dispatch(step)
                 case Ready():
                     self._adopt(message)
                 case Refused(code, what, fix):
@@ -226,7 +227,7 @@ class EngineClient:
         log.info("engine ready", model=self._load.name, engine=self._load.replica, pid=self.pid, **facts)
 
     def _dispatch(self, step: Step) -> None:
-        self.last_pass = time.monotonic()
+        self.last_pass = step.ended
         self._meter.stepped(step)
         self.proven = self.proven or bool(step.tokens or step.vectors)
         for job_id, cached in step.admitted:

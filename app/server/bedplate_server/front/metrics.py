@@ -136,7 +136,7 @@ class Meter:
 
     def stepped(self, step: Step) -> None:
         """Book what a pass of the engine brought, before its jobs are told."""
-        metrics, now, tokens = self._metrics, time.monotonic(), 0
+        metrics, now, tokens = self._metrics, step.ended, 0
         for job_id, _cached in step.admitted:
             if (one := self._open.get(job_id)) is not None:
                 one.admitted = now
