@@ -18,7 +18,8 @@ from tests.e2e.front_double import FrontDouble, self_signed
 from tests.e2e.page_driver import REPO, Watched
 
 # Long enough for a machine that is busy with something else.
-expect.set_options(timeout=60_000)
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 CHROMIUM = "/usr/bin/chromium"  # Debian's; Playwright's own build would be another download
 FLAGS = [
     "--no-sandbox",  # CI runs as root
@@ -57,6 +58,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Watched]]:
     def open_page(url: str, **context_options: Any) -> Watched:
         options: dict[str, Any] = {"ignore_https_errors": True, "locale": "en-US", **context_options}
         context = browser.new_context(**options)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         watched = Watched(context.new_page())
         watched.page.on("request", lambda request: watched.requests.append(request.url))

@@ -49,7 +49,7 @@ def greet(name: str) -> str:
 ANSWERS = {"Show me Markdown": MARKDOWN}
 MODELS = ("double", "chat")  # the second says who it is, and has a name that is a word of the demo, too
 LONG = "word " * 400
-REFUSALS = {"Be busy": (503, "The queue is full.", 7), "Be crowded": (429, "Too many requests.", 1)}
+REFUSALS = {"Be busy": (503, "The queue is full.", 600), "Be crowded": (429, "Too many requests.", 1)}
 ONCE = "Be crowded for a moment"
 REFUSALS[ONCE] = REFUSALS["Be crowded"]
 CALL = {
@@ -72,6 +72,7 @@ class FrontDouble(ThreadingHTTPServer):
         self.chats: list[dict[str, Any]] = []
         self.cancelled = threading.Event()
         self.read = threading.Event()  # set by a test that sees the text of an answer that "Be killed" ends
+        self.goes_on = threading.Event()  # set by a test that wants the second half of the answer to "Be long"
         self.broken = self.key_required = True
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -154,7 +155,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._part({"tool_calls": [CALL]})
             for at in range(0, len(answer), 5):
                 self._part({"content": answer[at : at + 5]})
-                time.sleep(0.02 if question == "Be long" else self.server.delay)
+                time.sleep(self.server.delay)
+                while question == "Be long" and at >= len(answer) // 2 and not self.server.goes_on.wait(0.05):
+                    self._chunk(": whoever has hung up is noticed by writing\n\n")
         except OSError:
             self.server.cancelled.set()
             return

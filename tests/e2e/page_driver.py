@@ -9,6 +9,15 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 
 REPO = Path(__file__).parents[2]
+# A database reads what was written before, so the writing is over once it has read.
+WRITTEN = """() => new Promise((resolve) => {
+    const open = indexedDB.open('bedplate')
+    open.onsuccess = () => {
+        const reading = open.result.transaction([...open.result.objectStoreNames])
+        for (const name of open.result.objectStoreNames) reading.objectStore(name).count()
+        reading.oncomplete = () => resolve(open.result.close())
+    }
+})"""
 
 
 @dataclass
@@ -28,9 +37,9 @@ def enter_key(page: Page, key: str) -> None:
 def ask(page: Page, question: str) -> Locator:
     """Ask and return the answer that belongs to the question, which may still be growing."""
     answers = page.get_by_role("article")
-    before = answers.count()
     box = page.get_by_role("main").get_by_role("textbox")
     expect(box).to_be_enabled()
+    before = answers.count()
     box.fill(question)
     box.press("Enter")
     return answers.nth(before)
@@ -42,7 +51,8 @@ def press(page: Page | Locator, english: str, chinese: str = "") -> None:
 
 
 def reload_with_key(page: Page, key: str) -> None:
-    """Reload the page, which forgets the key, and enter it again."""
+    """Reload the page once all is written down; it forgets the key, which is entered again."""
+    page.evaluate(WRITTEN)
     page.reload()
     enter_key(page, key)
 

@@ -95,8 +95,8 @@ def start(demo_python: Path, folder: Path) -> Iterator[Callable[..., None]]:
 
     yield start
     for process in running:
-        process.terminate()
-        process.wait(10)
+        process.kill()
+        process.wait()
 
 
 def wait_for(answer: Callable[[], object], seconds: float = 120) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,9 @@ def test_markdown_formulas_and_code_are_drawn_and_html_is_not(watched: Watched) 
 
 def test_code_is_copied_as_it_was_written(chat: Page) -> None:
     answer = finished(ask(chat, "Show me Markdown"))
+    # "Copied" is shown for a moment only; here the moment does not pass.
+    chat.clock.install()
+    chat.clock.pause_at(datetime.now() + timedelta(seconds=1))
     press(answer, "Copy the code")
     expect(answer.get_by_role("button", name="Copied")).to_be_visible()
     copied = chat.evaluate("navigator.clipboard.readText()")

@@ -50,7 +50,7 @@ def test_broken_answer_says_so_keeps_its_text_and_can_be_retried(
 
 def test_waiting_time_of_a_busy_server_is_shown(chat: Page) -> None:
     answer = finished(ask(chat, "Be busy"))
-    expect(answer.get_by_role("alert")).to_contain_text("7 s of patience")
+    expect(answer.get_by_role("alert")).to_contain_text("600 s of patience")
     expect(answer.get_by_role("alert")).to_contain_text("HTTP 503")
     expect(answer.get_by_role("button", name="Try again now (by itself in")).to_be_visible()
 
@@ -96,6 +96,8 @@ def test_answer_goes_on_while_another_chat_is_open(chat: Page, front: FrontDoubl
     assert text_of(finished(ask(chat, "Hello"))) == "You said: Hello"
     assert front.chats[-1]["messages"] == [{"role": "user", "content": "Hello"}]
     chat.get_by_role("navigation").get_by_role("link", name="Be long").click()
+    expect(chat.get_by_role("article")).to_have_attribute("aria-busy", "true")
+    front.goes_on.set()
     assert text_of(finished(chat.get_by_role("article"))) == LONG.strip()
     assert not front.cancelled.is_set()
 

@@ -58,8 +58,13 @@ def test_two_builds_at_once_make_one_page_and_leave_the_sources_alone(built: lis
 
 
 def test_killed_build_leaves_nothing_and_the_next_one_succeeds(tmp_path: Path) -> None:
+    stale = WORK / "tree/stale"
+    stale.parent.mkdir(parents=True, exist_ok=True)
+    stale.touch()
     process = start(tmp_path)
-    time.sleep(1.5)
+    while stale.exists():  # the sources are being copied, and the page is not compiled yet
+        assert process.poll() is None
+        time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert [path for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
