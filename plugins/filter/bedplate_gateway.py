@@ -7,12 +7,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
+def engines(models: Iterable[Mapping[str, Any]]) -> int:
+    """How many engines a server runs for its models (model_list)."""
+    return sum(len(model.get("devices") or ()) or int(model.get("replicas") or 1) for model in models)
+
+
 def gateway_servers(
     names: Iterable[str], hostvars: Mapping[str, Any], port: int, wait_port: int
 ) -> list[dict[str, Any]]:
     """The GPU servers as a gateway's upstream names them: [{name, address, port, wait_port, weight}].
 
-    A host's own variables go before port and wait_port, which are the defaults; an IPv6 address is put in brackets.
+    A host's own variables go before port and wait_port, which are the defaults; an IPv6 address is put in brackets. The weight
+    is the number of the server's engines, unless it has a weight of its own; a server without a list of models has the role's one.
     """
     found = []
     for name in names:
@@ -24,7 +30,7 @@ def gateway_servers(
                 "address": f"[{address}]" if ":" in address else address,
                 "port": int(own.get("nginx_link_port", port)),
                 "wait_port": int(own.get("nginx_link_wait_port", wait_port)),
-                "weight": int(own.get("nginx_link_weight", 1)),
+                "weight": int(own.get("nginx_link_weight") or 0) or engines(own.get("model_list", [{}])) or 1,
             }
         )
     return found

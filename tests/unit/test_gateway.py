@@ -39,6 +39,23 @@ def test_a_servers_own_variables_go_before_the_defaults() -> None:
     assert GATEWAY.link_url("gpu02", hostvars) == "https://[fd00::2]:9444"
 
 
+def test_a_server_takes_as_many_requests_as_it_has_engines() -> None:
+    chat, search = {"name": "chat", "replicas": 4}, {"name": "search"}
+    hostvars = {
+        "default": {},
+        "one": {"model_list": [search]},
+        "four": {"model_list": [chat, search]},
+        "named": {"model_list": [{"name": "chat", "devices": ["cuda:0", "cuda:2"]}]},
+        "none": {"model_list": []},
+        "own": {"model_list": [chat], "nginx_link_weight": 2},
+        "not own": {"model_list": [chat], "nginx_link_weight": 0},
+    }
+    found = GATEWAY.gateway_servers(hostvars, hostvars, 8444, 8445)
+    assert {one["name"]: one["weight"] for one in found} == {
+        "default": 1, "one": 1, "four": 5, "named": 2, "none": 1, "own": 2, "not own": 4
+    }  # fmt: skip
+
+
 def test_a_file_is_due_when_text_or_mode_differ() -> None:
     wanted = GATEWAY.with_texts(
         [{"dest": "/a"}, {"dest": "/b", "mode": "0755"}, {"dest": "/c"}], ["one", "two", "three"]
