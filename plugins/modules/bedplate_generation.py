@@ -109,12 +109,11 @@ seconds:
 
 import json
 import os
-import shutil
-import tempfile
 import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.bedplate.files import replace_file
 from ansible.module_utils.bedplate.generation import differing, former, is_generation, missing, recorded, summary
 from ansible.module_utils.bedplate.hostfacts import read_json, read_text
 from ansible.module_utils.bedplate.readiness import is_ready, wait_until_ready
@@ -143,17 +142,9 @@ class Store:
         return self.write_text(path, json.dumps(generation, indent=1, sort_keys=True) + "\n", 0o600)
 
     def write_text(self, path, text, mode, owner=None, group=None):
-        path = Path(path)
         if read_text(path) == text:
             return False
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".")
-        with os.fdopen(handle, "w") as stream:
-            stream.write(text)
-        os.chmod(beside, mode)
-        if owner:
-            shutil.chown(beside, owner, group)
-        os.replace(beside, path)
+        replace_file(path, text, mode, owner, group)
         return True
 
     def write_stamp(self, stamp):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ansible.module_utils.bedplate.apt_sources import (
 )
 from ansible.module_utils.bedplate.driver_files import write_file
 from ansible.module_utils.bedplate.driver_packages import branch_of
+from ansible.module_utils.bedplate.files import replace_file
 from ansible.module_utils.bedplate.hostfacts import read_text
 from ansible.module_utils.bedplate.refusal import refusal
 from ansible.module_utils.urls import open_url
@@ -105,11 +105,7 @@ class AptOrigin:
                 fix = "check nvidia_driver_repository and nvidia_driver_repository_key: the mirror must carry NVIDIA's own key."
                 told = f"{', '.join(found) or 'no key'} at {repository['key_url']}"
                 raise Refused(refusal("BP164", "wrong key of NVIDIA's repository", told, fingerprint, fix))
-            Path(KEYRING).parent.mkdir(parents=True, exist_ok=True)
-            staged = Path(f"{KEYRING}.new")
-            staged.write_bytes(dearmored(key))
-            os.chmod(staged, 0o644)
-            os.replace(staged, KEYRING)
+            replace_file(KEYRING, dearmored(key))
             self.apt.did.append(f"wrote {KEYRING}")
         if write_file(REPOSITORY, repository_file(repository["url"], KEYRING), self.apt.did):
             self.unread = self.apt.update()

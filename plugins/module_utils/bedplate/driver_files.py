@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from ansible.module_utils.bedplate.files import replace_file
 from ansible.module_utils.bedplate.hostfacts import read_text
 
 
@@ -19,11 +19,6 @@ def write_file(path: str, text: str | None, did: list[str], check: bool = False)
     if text is None:
         Path(path).unlink()
     else:
-        Path(path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        # apt and modprobe read every file in their folders but those with a dot in front.
-        staged = Path(path).parent / f".{Path(path).name}.new"
-        staged.write_text(text, encoding="utf-8")
-        os.chmod(staged, 0o644)
-        os.replace(staged, path)
+        replace_file(path, text)
     did.append(f"{'wrote' if text is not None else 'removed'} {path}")
     return True

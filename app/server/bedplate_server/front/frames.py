@@ -9,6 +9,7 @@ import orjson
 
 from ..errors import ApiError
 from .reader import Delta
+from .schemas.streaming import StreamOptions
 
 DONE = b"data: [DONE]\n\n"
 KEEPALIVE = b": keep-alive\n\n"
@@ -20,17 +21,18 @@ def error_frame(error: ApiError) -> bytes:
 
 
 class _Frames:
-    """The chunks of one answer. With `usage` the clients expect a null usage in every chunk but the last; `so_far` is
-    called for the usage of every chunk, if that was asked for.
+    """The chunks of one answer, which begin like `head`. `options`: what the client wants to hear of the usage.
+
+    If the usage is wanted clients expect a null in every chunk but the last, or else `so_far`, the usage by now.
     """
 
     def __init__(
-        self, head: dict[str, Any], *, usage: bool = False, so_far: Callable[[], dict[str, Any]] | None = None
+        self, head: dict[str, Any], options: StreamOptions | None, so_far: Callable[[], dict[str, Any]]
     ) -> None:
-        self._usage = usage
-        self._so_far = so_far
+        self._usage = options is not None and options.include_usage
+        self._so_far = so_far if options is not None and options.continuous_usage_stats else None
         self._head = b"data: " + orjson.dumps(head)[:-1]
-        self._tail = b',"usage":null}\n\n' if usage else b"}\n\n"
+        self._tail = b',"usage":null}\n\n' if self._usage else b"}\n\n"
 
     def usage(self, usage: dict[str, Any]) -> bytes:
         if not self._usage:

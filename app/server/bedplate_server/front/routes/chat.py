@@ -35,12 +35,7 @@ async def create_chat_completion(request: Request) -> Response:
     }
     generation, readers = await while_connected(request, service.chat(body))
     if body.stream:
-        options = body.stream_options
-        frames = ChatFrames(
-            head,
-            usage=options is not None and options.include_usage,
-            so_far=(lambda: generation.usage) if options is not None and options.continuous_usage_stats else None,
-        )
+        frames = ChatFrames(head, body.stream_options, lambda: generation.usage)
         stream = _Stream(frames, generation, readers)
         silence = registry.config.limits.keepalive_seconds
         return EventStream(generation, events(generation, stream.render, frames, silence))

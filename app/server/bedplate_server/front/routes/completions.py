@@ -34,12 +34,7 @@ async def create_completion(request: Request) -> Response:
     }
     generation, prompts = await while_connected(request, service.complete(body))
     if body.stream:
-        options = body.stream_options
-        frames = CompletionFrames(
-            head,
-            usage=options is not None and options.include_usage,
-            so_far=(lambda: generation.usage) if options is not None and options.continuous_usage_stats else None,
-        )
+        frames = CompletionFrames(head, body.stream_options, lambda: generation.usage)
         stream = _Stream(frames, generation, prompts, body)
         silence = registry.config.limits.keepalive_seconds
         return EventStream(generation, events(generation, stream.render, frames, silence))
