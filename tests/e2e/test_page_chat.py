@@ -35,7 +35,7 @@ KILL = "sudo sh -c 'kill -9 $(systemctl show --value --property MainPID bedplate
 SLOW = "bedplate-slow-engine.service"
 SLOW_ENGINE = """\
 engine=$(pgrep -f '[b]edplate_server.engine')
-trap "kill -CONT $engine; exit" TERM
+trap "kill -CONT $engine; exit 0" TERM
 while kill -STOP $engine && sleep 0.5 && kill -CONT $engine; do sleep 0.01; done
 """
 # Whether the page has written down a part of an answer.

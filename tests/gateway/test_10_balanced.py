@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import re
 import subprocess
+import threading
 import time
 import uuid
 
@@ -36,6 +37,16 @@ def until_enough(load: Load) -> None:
         time.sleep(0.5)
 
 
+def shares(cluster: Cluster, service: Service) -> list[int]:
+    """How many of a hundred chats or some more each server answers; none fails."""
+    before = [cluster.answered(server) for server in cluster.servers]
+    with Load(service, rate=20) as load:
+        while len(load.seconds) + len(load.failures) < 100:
+            time.sleep(0.2)
+    assert load.failures == []
+    return [cluster.answered(server) - was for server, was in zip(cluster.servers, before, strict=True)]
+
+
 def test_site_makes_servers_and_gateway(cluster: Cluster) -> None:
     outcome = cluster.site()
     assert outcome.ok, explain(outcome)
@@ -56,12 +67,7 @@ def test_every_layer_is_proven_on_servers_and_gateway(cluster: Cluster) -> None:
 
 
 def test_requests_are_spread_over_all_servers_and_one_key_fits_all(cluster: Cluster) -> None:
-    before = [cluster.answered(server) for server in cluster.servers]
-    with Load(cluster.service, rate=20) as load:
-        while len(load.seconds) + len(load.failures) < 100:
-            time.sleep(0.2)
-    assert load.failures == []
-    gained = [cluster.answered(server) - was for server, was in zip(cluster.servers, before, strict=True)]
+    gained = shares(cluster, cluster.service)
     assert sum(gained) >= 100 and min(gained) > 0.2 * sum(gained), gained
 
 
@@ -140,16 +146,28 @@ def stream(service: Service) -> tuple[str, str]:
 def test_kill_9_of_a_service_cuts_its_own_streams_alone_and_clients_see_it(cluster: Cluster) -> None:
     victim, survivor = cluster.servers
     service = cluster.service
+    killed = threading.Event()
+
+    def streams() -> list[tuple[str, str]]:
+        """One after the other, so that some are under way on each server whenever the service is killed."""
+        found = [stream(service)]
+        while not killed.is_set():
+            found.append(stream(service))
+        return found
+
     with concurrent.futures.ThreadPoolExecutor(24) as users, Load(service, rate=10) as load:
-        streams = [users.submit(stream, service) for _ in range(24)]
-        # Until the gateway has streams open on both.
-        for server in cluster.servers:
-            for _ in range(100):
-                if running(cluster, server) >= 4:
-                    break
-                time.sleep(0.05)
-        on(victim, "kill -9 $(systemctl show --value -p MainPID bedplate-inference.service)")
-        ended = dict(one.result() for one in streams)
+        watching = [users.submit(streams) for _ in range(24)]
+        try:
+            # Until the gateway has streams open on both.
+            for server in cluster.servers:
+                for _ in range(100):
+                    if running(cluster, server) >= 4:
+                        break
+                    time.sleep(0.05)
+            on(victim, "kill -9 $(systemctl show --value -p MainPID bedplate-inference.service)")
+        finally:
+            killed.set()
+        ended = dict(one for user in watching for one in user.result())
         while not load.failures and len(load.seconds) < 50:
             time.sleep(0.2)
     cut = {name for name, how in ended.items() if how != "whole"}

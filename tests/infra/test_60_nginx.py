@@ -188,8 +188,13 @@ def tls_records(service: Service, seed: int) -> list[bytes]:
 
 
 def test_the_first_token_is_not_held_back(service: Service) -> None:
-    """The first event is a few hundred bytes. A buffering proxy would send 4 KB first, or a shorter answer whole."""
-    answers = (tls_records(service, seed) for seed in range(20))
-    records = next(answer for answer in answers if sum(map(len, answer)) > 2048)
-    assert b"[DONE]" in b"".join(records)
-    assert len(records[0]) < 1024
+    """The first event is a few hundred bytes. A buffering proxy would send 4 KB first, or a shorter answer whole, each time."""
+    first = []
+    for seed in range(20):
+        records = tls_records(service, seed)
+        assert b"[DONE]" in b"".join(records)
+        first.append(len(records[0]))
+        # On a busy machine the service itself may send several events at once, now and then.
+        if first[-1] < 1024 and sum(map(len, records)) > 2048:
+            return
+    pytest.fail(f"bytes that came first, of 20 answers: {first}")
