@@ -128,7 +128,9 @@ def test_the_environment_has_what_each_program_reads() -> None:
     trusting = network_environment("", "", [], True)
     assert set(trusting) == {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS"}
     here = controller_environment(trusting, "/home/me/ca.pem")
-    assert here["NODE_EXTRA_CA_CERTS"] == "/home/me/ca.pem" and set(here) == set(trusting)
+    assert here["NODE_EXTRA_CA_CERTS"] == "/home/me/ca.pem"
+    # Node.js goes on trusting what the controller trusts, an authority between it and the internet for one.
+    assert set(here) - set(trusting) == {"NODE_USE_SYSTEM_CA"} and here["NODE_USE_SYSTEM_CA"] == "1"
     assert controller_environment(proxied, "") == proxied
 
 

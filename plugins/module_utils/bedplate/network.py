@@ -35,11 +35,12 @@ def network_environment(http: str, https: str, direct: Iterable[str], authoritie
 def controller_environment(environment: Mapping[str, str], bundle: str) -> dict[str, str]:
     """The same for what runs on the controller, whose own list of certificates may be elsewhere and lack those of the bundle.
 
-    Only Node.js takes the bundle beside its own list; other programs go by what the controller trusts.
+    Only Node.js takes the bundle, beside its own list and the controller's; other programs go by what the controller trusts.
     """
     own = ssl.get_default_verify_paths().cafile or TRUSTED
     trust = {name: own for name in _TRUST_VARIABLES if name in environment}
-    return {**environment, **trust, **({"NODE_EXTRA_CA_CERTS": bundle} if trust else {})}
+    node = {"NODE_EXTRA_CA_CERTS": bundle, "NODE_USE_SYSTEM_CA": "1"} if trust else {}
+    return {**environment, **trust, **node}
 
 
 def network_problems(http: str, https: str, bundle_text: str | None) -> list[str]:
