@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 from bedplate_server.engine.runner import Runner
 from bedplate_server.errors import Refusal
 from bedplate_server.protocol import Load
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Lfm2Config
 
 from tests.app.support.server import SERVER_CODE
@@ -91,6 +93,29 @@ def test_code_in_a_model_directory_is_never_run(tmp_path: Path, models: dict[str
     with pytest.raises(Refusal, match="BP658"):
         load(hostile)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_model_of_a_known_type_is_loaded_without_the_code_it_brings(tmp_path: Path, models: dict[str, Path]) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(models["llama"], own)
+    (own / "modeling_own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    config = json.loads((own / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "modeling_own.Own", "AutoModelForCausalLM": "modeling_own.Own"}
+    (own / "config.json").write_text(json.dumps(config))
+    assert type(load(own).model).__name__ == "LlamaForCausalLM"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_that_are_not_there_are_not_made_up(tmp_path: Path, models: dict[str, Path]) -> None:
+    part = tmp_path / "part"
+    shutil.copytree(models["llama"], part)
+    weights = load_file(part / "model.safetensors")
+    (lost,) = [name for name in weights if name.endswith("layers.1.mlp.up_proj.weight")]
+    save_file(
+        {name: tensor for name, tensor in weights.items() if name != lost}, part / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(Refusal, match=rf"BP658 .*1 tensors are not in its files, {re.escape(lost)} .*Fix: "):
+        load(part)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -23,16 +24,17 @@ def loaded(load: Load, device: torch.device) -> Any:
     dtype = load.dtype if load.dtype != "auto" or device.type == "cuda" else "float32"
     quantized = {} if load.quantization is None else _quantized(load, device)
     try:
-        model: Any = kind.from_pretrained(
+        model, told = kind.from_pretrained(
             load.path,
             dtype=dtype,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
             attn_implementation=IMPLEMENTATION if load.generates else "sdpa",
+            output_loading_info=True,
             **quantized,
         )
-        return (model if quantized else model.to(device)).eval().requires_grad_(False)
+        model = model if quantized else model.to(device)
     except torch.OutOfMemoryError as error:
         raise Refusal("BP659", f"{load.path}: {error}", "free GPU memory or serve a smaller model.") from None
     except Exception as error:
@@ -43,6 +45,17 @@ def loaded(load: Load, device: torch.device) -> Any:
         # Whatever it is, and each library raises its own, the model does not load.
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         raise Refusal("BP658", f"{load.path}: cannot be loaded: {reason}.", "check the model's files.") from error
+    _need_all(load.path, told["missing_keys"])
+    return model.eval().requires_grad_(False)
+
+
+def _need_all(path: str, missing: Iterable[str]) -> None:
+    """What a checkpoint lacks, Transformers fills with noise. Of a pooler nothing is read."""
+    lacking = sorted(name for name in missing if "pooler." not in name)
+    if lacking:
+        found = f"{len(lacking)} tensors are not in its files, {', '.join(lacking[:3])} for one"
+        fix = "take a whole checkpoint, in the form that Transformers' own class of its model_type saves."
+        raise Refusal("BP658", f"{path}: cannot be loaded: {found}.", fix)
 
 
 def _quantized(load: Load, device: torch.device) -> dict[str, Any]:
