@@ -21,6 +21,7 @@ from ops.inventory import Host, InventoryError, hosts
 from ops.paths import ROOT, WORK, short
 from ops.play import clock, play, print_failures
 from plugins.module_utils.bedplate.bundle import INDEX
+from plugins.module_utils.bedplate.manifest import sha256_of
 from plugins.module_utils.bedplate.refusal import refusal
 
 COLLECTORS = WORK / "bundle" / "inventory"
@@ -81,6 +82,9 @@ def bundle(inventory: Path, output: Path, console: Console) -> int:
     for label, count, size in contents(found):
         console.print(f"  {label:<12} {count:>5} files  {size / 1e6:8.1f} MB", highlight=False)
     console.print(f"manifest  {output / INDEX}   SBOM  {output / 'sbom.cdx.json'}", highlight=False)
+    console.print(
+        f"sha256    {sha256_of(output / INDEX)}  of the manifest, to compare where it arrives", highlight=False
+    )
     console.print(f"install   ansible-playbook -i {short(inventory)} site.yml -e bundle={output}", highlight=False)
     return 0
 

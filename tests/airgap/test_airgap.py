@@ -5,6 +5,7 @@ Alone: ./bedplate test --only airgap
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from rich.console import Console
 
 from ops.bundle import bundle as make_bundle
 from ops.inventory import Host
@@ -32,7 +34,9 @@ def on(server: Host, command: str) -> str:
 def test_a_bundle_is_made_by_running_the_roles(server: Host, hub: Hub) -> None:
     shutil.rmtree(BUNDLE, ignore_errors=True)
     began = time.monotonic()
-    assert make_bundle(INVENTORY, BUNDLE, CONSOLE) == 0
+    console = Console(stderr=True, record=True, width=200)
+    assert make_bundle(INVENTORY, BUNDLE, console) == 0
+    assert hashlib.sha256((BUNDLE / "bundle.json").read_bytes()).hexdigest() in console.export_text(clear=False)
     told = json.loads((BUNDLE / "bundle.json").read_text())
     CONSOLE.print(f"bundle: {told['bytes'] / 1e6:.0f} MB, {len(told['files'])} files, {time.monotonic() - began:.0f} s")
     names = {
