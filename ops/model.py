@@ -47,7 +47,8 @@ def lock(source: str | None, inventory: Path, endpoint: str | None, token_file: 
             endpoints = {"hub": endpoint or upstream("hugging_face"), "modelscope": endpoint or upstream("modelscope")}
             before, entry = entries.get(one), locked(reference, one, endpoints, token)
             entries[one] = entry
-            console.print(_locked_words(one, entry, before), highlight=False, markup=False, soft_wrap=True)
+            for line in _locked_words(one, entry, before):
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
     except (InventoryError, LockError, SourceError, OSError) as error:
         console.print(str(error), highlight=False, markup=False)
         return REFUSED
@@ -58,8 +59,8 @@ def lock(source: str | None, inventory: Path, endpoint: str | None, token_file: 
     return OK
 
 
-def _locked_words(source: str, entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
-    """hf://Qwen/Qwen3-8B@main: commit 9c92..., 12 files, 16.4 GB, apache-2.0 (was ...)"""
+def _locked_words(source: str, entry: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[str]:
+    """hf://Qwen/Qwen3-8B@main: commit 9c92..., 12 files, 16.4 GB, apache-2.0 (was ...); and what it takes to be served."""
     commit = f"commit {entry['commit'][:12]}" if entry["commit"] else f"revision {entry['revision'][:12]}"
     parts = [
         commit,
@@ -68,7 +69,13 @@ def _locked_words(source: str, entry: Mapping[str, Any], before: Mapping[str, An
         str(entry["licence"] or "licence not told"),
     ]
     moved = before is not None and before["revision"] != entry["revision"]
-    return f"{source}: {', '.join(parts)}" + (f" (was {(before or {}).get('commit') or 'another'})" if moved else "")
+    was = f" (was {(before or {}).get('commit') or 'another'})" if moved else ""
+    words = [f"{source}: {', '.join(parts)}{was}"]
+    if entry.get("remote_code"):
+        pin = f"ignore_remote_code: {entry['commit'] or entry['revision']}"
+        named = ", ".join(entry["remote_code"].values())
+        words.append(f"  it brings its own code ({named}), which stays where it is; site.yml takes it with {pin} alone")
+    return words
 
 
 def show(inventory: Path, limit: str | None, verify: bool, as_json: bool, console: Console) -> int:

@@ -45,7 +45,7 @@ def facts(**changes: Any) -> dict[str, Any]:
         if key in config
     }
     plain = {"template": True, "tokenizer": True, "labels": 2, "layer_kinds": [], "shared_layers": 0}
-    return {**plain, **more, "auto_map": {}, "shape": shape_of(config, headers(config))}
+    return {**plain, **more, "shape": shape_of(config, headers(config))}
 
 
 def refused(model: dict[str, Any] | None = None, host: dict[str, Any] | None = None, **changes: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,6 +121,29 @@ def test_pickles_are_refused_when_they_are_locked(tmp_path: Path) -> None:
         pytest.raises(SourceError, match=r"BP502 .*pytorch_model\.bin"),
     ):
         entry(running, "hf://acme/pickle@main")
+
+
+@pytest.fixture
+def own_code(tmp_path: Path) -> Path:
+    """The tutor as a model that brings its own code."""
+    folder = tmp_path / "own"
+    shutil.copytree(TUTOR, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling_own.Own"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "modeling_own.py").write_text("raise SystemExit('this ran')\n")
+    return folder
+
+
+def test_code_of_a_models_own_is_written_down_and_left_behind(own_code: Path, tmp_path: Path) -> None:
+    console = Console(width=300, record=True, file=(tmp_path / "out").open("w"))
+    with Hub({"acme/own": Repository(own_code)}) as running:
+        found = entry(running, "hf://acme/own@main")
+        assert lock("hf://acme/own@main", tmp_path, running.url, None, console) == 0
+    assert found["remote_code"] == {"AutoModelForCausalLM": "modeling_own.Own"}
+    assert not [one for one in found["files"] if one["path"].endswith(".py")]
+    assert read_lock(tmp_path / "models.lock") == {"hf://acme/own@main": found}
+    assert f"site.yml takes it with ignore_remote_code: {found['commit']} alone" in console.export_text()
 
 
 def test_the_file_reads_back_as_it_was_written(hub: Hub, tmp_path: Path) -> None:

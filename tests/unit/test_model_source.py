@@ -70,14 +70,48 @@ def test_a_directory_without_config_is_refused(model: Path) -> None:
         ({"model_type": "llama"}, "architectures=None"),
         ({"architectures": ["LlamaForCausalLM"]}, "model_type=None"),
         ({"architectures": [], "model_type": "x"}, "architectures=[]"),
-        ({**CONFIG, "auto_map": {"AutoModel": "modeling.Own"}}, "own code"),
     ],
 )
-def test_an_architecture_that_is_not_named_or_brings_code_is_refused(
-    model: Path, config: dict[str, Any], said: str
-) -> None:
+def test_an_architecture_that_is_not_named_is_refused(model: Path, config: dict[str, Any], said: str) -> None:
     (model / "config.json").write_text(json.dumps(config))
     assert "BP504" in problems(model) and said in problems(model)
+
+
+OWN_CODE = {"AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "said"),
+    [
+        ("config.json", {**CONFIG, "auto_map": OWN_CODE}, "modeling_own.OwnForCausalLM"),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["tokens.Own", None]}}, "tokens.Own"),
+    ],
+)
+def test_code_of_a_models_own_needs_an_opt_in_that_names_the_files_it_was_given_for(
+    model: Path, path: str, content: dict[str, Any], said: str
+) -> None:
+    (model / path).write_text(json.dumps(content))
+    refused = problems(model)
+    pin = re.search(r"ignore_remote_code: ([0-9a-f]{64}) in model_list", refused)
+    assert refused.startswith("BP504 model tiny brings its own code") and said in refused and pin
+    assert problems(model, ignore_remote_code=pin[1]) == ""
+    for other in (pin[1][:12], True, "0" * 64):
+        assert f"while ignore_remote_code names {other}" in problems(model, ignore_remote_code=other)
+    (model / "README.md").write_text("another revision")
+    assert f"while ignore_remote_code names {pin[1]}" in problems(model, ignore_remote_code=pin[1])
+
+
+def test_the_opt_in_for_a_locked_model_ends_when_the_lock_moves() -> None:
+    def said(pin: str, commit: str) -> str:
+        locks = {"hf://acme/tiny@main": {**entry(), "commit": commit, "remote_code": OWN_CODE}}
+        models = [{"name": "m", "source": "hf://acme/tiny@main", "ignore_remote_code": pin}]
+        return "\n".join(plan(models, locks=locks)[0]["problems"])
+
+    assert said(COMMIT, COMMIT) == ""
+    moved = COMMIT.replace("0", "f")
+    assert said(COMMIT, moved).startswith("BP504 ") and f"at {moved}, while ignore_remote_code names {COMMIT}" in said(
+        COMMIT, moved
+    )
 
 
 def test_a_cut_weight_file_is_refused_with_the_sizes(model: Path) -> None:

@@ -22,7 +22,7 @@ def facts_of(files: Iterable[Mapping[str, Any]], read: Read) -> dict[str, Any]:
     """Facts of the model with these files ({path, ...}). Raises ValueError for a file that is not what its name says.
 
     shape: see model_shape.shape_of. template: whether it knows chats. tokenizer: whether it has a fast one. labels: of a
-    classifier. layer_kinds, shared_layers: what attention it has. auto_map: the code it brings.
+    classifier. layer_kinds, shared_layers: what attention it has.
     """
     paths = [str(entry["path"]) for entry in files]
     config = _json(paths, "config.json", read)
@@ -41,7 +41,6 @@ def facts_of(files: Iterable[Mapping[str, Any]], read: Read) -> dict[str, Any]:
         "labels": len(config.get("id2label") or {0: "", 1: ""}),
         "layer_kinds": sorted({str(kind) for kind in text.get("layer_types") or []}),
         "shared_layers": int(text.get("num_kv_shared_layers") or 0),
-        "auto_map": config.get("auto_map") or {},
     }
 
 

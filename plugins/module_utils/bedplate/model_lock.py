@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .manifest import Entry, tree_revision
+from .model_code import brought_code
 from .model_facts import facts_of
 from .model_listing import Listing, SourceError, listing_of
 from .model_reference import Reference
@@ -56,7 +57,9 @@ def locked(reference: Reference, name: str, endpoints: Mapping[str, str], token:
         "facts": facts,
         "files": files,
     }
-    return {**entry, "archive": listing.archive} if listing.archive else entry
+    code = {} if is_adapter(texts) else brought_code(texts)
+    more = {"remote_code": code, "archive": listing.archive}
+    return {**entry, **{key: value for key, value in more.items() if value}}
 
 
 def _settled(reference: Reference, listing: Listing) -> tuple[list[Entry], dict[str, str]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .manifest import Manifest, tree_manifest
+from .model_code import brought_code, code_problems
 from .model_facts import facts_of_directory
 from .model_reference import FORMS, reference_of
 from .refusal import refusal
@@ -34,7 +35,7 @@ SERVICE_KEYS = (
     "pooling",
     "normalize",
 )
-_KEYS = {"name", "source", "adapters", *SERVICE_KEYS}
+_KEYS = {"name", "source", "adapters", "ignore_remote_code", *SERVICE_KEYS}
 _ADAPTER_KEYS = {"name", "source", "adapter_of"}
 # Formats that run code when they are loaded.
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -179,12 +180,14 @@ def _source(
         found = f"the source {source!r}" + (", which is no folder here" if reference else "")
         return {**read, "problems": [*problems, _wrong(model, found, FORMS, "correct the source")]}
     if reference.kind == "directory":
-        found_there, wrong = _directory(name, source, known)
+        found_there, wrong = _directory(name, source, known, model.get("ignore_remote_code"))
         return {**read, **found_there, "problems": [*problems, *wrong]}
     read |= {"kind": reference.kind, "repo": reference.repo, "revision": reference.revision}
     entry = locks.get(source)
     if entry:
         manifest = {**entry, "source": reference.kind, "requested": source}
+        code, commit = entry.get("remote_code") or {}, str(entry.get("commit") or entry["revision"])
+        problems += code_problems(name, code, commit, model.get("ignore_remote_code"))
         copies = [Path(origin) / entry["directory"] for origin in origins if origin.startswith("/")]
         copy = next((str(folder) for folder in copies if folder.is_dir()), "")
         read |= {
@@ -196,7 +199,9 @@ def _source(
     return {**read, "problems": problems}
 
 
-def _directory(name: str, source: str, known: MutableMapping[str, str] | None) -> tuple[dict[str, Any], list[str]]:
+def _directory(
+    name: str, source: str, known: MutableMapping[str, str] | None, opted: object
+) -> tuple[dict[str, Any], list[str]]:
     """A folder on the controller, which is named by its content, and what is wrong with it."""
     manifest, repo = tree_manifest(source, known), f"bedplate/{name}"
     texts = {
@@ -205,6 +210,8 @@ def _directory(name: str, source: str, known: MutableMapping[str, str] | None) -
         if entry["path"].endswith(".json")
     }
     problems = [*model_problems(name, source, manifest["files"], texts), *_cut_files(name, source, manifest)]
+    if not is_adapter(texts):
+        problems += code_problems(name, brought_code(texts), manifest["revision"], opted)
     read = {
         "kind": "directory",
         "repo": repo,
@@ -276,10 +283,6 @@ def _config_problems(name: str, text: str) -> list[str]:
             refusal("BP503", f"model {name}: config.json is not readable", str(error), "JSON", "copy the model again.")
         ]
     architectures, kind = config.get("architectures"), config.get("model_type")
-    if config.get("auto_map"):
-        found = f"auto_map {json.dumps(config['auto_map'])}"
-        fix = "use a model whose architecture Transformers has itself."
-        return [refusal("BP504", f"model {name} brings its own code", found, "an architecture of Transformers", fix)]
     if not (
         isinstance(architectures, list)
         and architectures
