@@ -30,11 +30,14 @@ class Want:
 
 @dataclass(frozen=True)
 class Settings:
-    """How aria2 fetches. falloc reserves a file's room first: a full disk is seen before the first byte, and resuming stays possible."""
+    """How aria2 fetches. falloc reserves a file's room first: a full disk is seen before the first byte, and resuming stays possible.
+
+    Few files at once: those that are there are proven while the next ones come.
+    """
 
     program: str = "aria2c"
-    files: int = 4
-    connections: int = 4
+    files: int = 2
+    connections: int = 8
     allocation: str = "falloc"
     ca_file: str = ""
 
