@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bedplate_server.engine.packing import PackedLinear, Together, pack
+from bedplate_server.engine.packing import PackedLinear, Together, pack, rounded
 from torch import nn
 
 
@@ -25,7 +25,7 @@ def packed_and_plain(*, bias: bool, value_inputs: int = 24) -> tuple[Attention, 
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("rows", [1, 2, 40])
+@pytest.mark.parametrize("rows", [1, 2, 17, 40, 301])
 def test_layers_of_one_input_make_what_each_made(bias: bool, rows: int) -> None:
     packed, plain = packed_and_plain(bias=bias)
     inputs, others = torch.randn(2, 1, rows, 24)
@@ -45,3 +45,16 @@ def test_layers_with_inputs_of_their_own_are_packed_alone() -> None:
     assert isinstance(packed.v_proj, PackedLinear)
     inputs = torch.randn(1, 3, 40)
     torch.testing.assert_close(packed.v_proj(inputs), plain.v_proj(inputs))
+
+
+def test_products_are_made_for_few_numbers_of_rows() -> None:
+    sizes = {rows: rounded(rows) for rows in range(1, 4097)}
+    assert all(rows <= size <= rows * 9 / 8 for rows, size in sizes.items())
+    assert len(set(sizes.values())) < 90
+
+
+@pytest.mark.parametrize("shape", [(24,), (17, 24), (3, 17, 24)])
+def test_inputs_of_any_shape_are_taken(shape: tuple[int, ...]) -> None:
+    packed, plain = packed_and_plain(bias=True, value_inputs=40)
+    inputs = torch.randn((*shape[:-1], 32))
+    torch.testing.assert_close(packed.o_proj(inputs), plain.o_proj(inputs))
