@@ -9,8 +9,10 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from rich.console import Console
 
 from ops.bundle_files import assemble, size_of
 from ops.inventory import Host, InventoryError, hosts
-from ops.paths import ROOT, WORK, short
+from ops.paths import ROOT, VENV_BIN, WORK, short
 from ops.play import clock, play, print_failures
 from plugins.module_utils.bedplate.bundle import INDEX
+from plugins.module_utils.bedplate.bundle_machine import machine_of, machine_problem
 from plugins.module_utils.bedplate.manifest import sha256_of
 from plugins.module_utils.bedplate.refusal import refusal
 
@@ -39,21 +42,28 @@ class NoBundle(Exception):
 
 @dataclass(frozen=True)
 class Kind:
-    """Hosts that get the same: one of them stands for all. platform: debian-12-x86_64."""
+    """Hosts that get the same: one of them stands for all. platform: debian-12-x86_64. machine: as bundle_machine.py has it."""
 
     platform: str
     hosts: tuple[Host, ...]
+    machine: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def collector(self) -> dict[str, Any]:
         """How to log in to a collecting server of the user's own; empty where one is made here."""
         return dict(self.hosts[0].variables.get("bedplate_bundle_collector") or {})
 
+    @property
+    def hardware(self) -> str:
+        """for 2 NVIDIA A100 80GB PCIe, in words; empty without GPUs."""
+        counted = Counter(self.machine.get("gpus") or [])
+        return " for " + " and ".join(f"{count} {name}" for name, count in counted.items()) if counted else ""
+
 
 def bundle(inventory: Path, output: Path, console: Console) -> int:
     """Make or renew the bundle in `output`; returns the exit status."""
     try:
-        kinds = kinds_of(hosts(inventory), platform_of)
+        kinds = kinds_of(hosts(inventory), lambda host: look(host, inventory))
         ready(output, kinds)
     except (InventoryError, NoBundle) as error:
         console.print(str(error), highlight=False, markup=False)
@@ -64,10 +74,10 @@ def bundle(inventory: Path, output: Path, console: Console) -> int:
     seconds = 0.0
     for kind in kinds:
         names = ", ".join(host.name for host in kind.hosts)
-        console.print(f"Collecting what {names} would fetch, on a bare {kind.platform}", highlight=False)
+        console.print(f"Collecting what {names} would fetch, on a bare {kind.platform}{kind.hardware}", highlight=False)
         try:
             login = kind.collector or sandbox(kind, console)
-            extra = {**login, "bedplate_bundle_output": str(output)}
+            extra = {**login, "bedplate_bundle_output": str(output), "bedplate_bundle_machine": kind.machine}
             outcome = play("playbooks/bundle.yml", inventory, console, extra=extra, limit=kind.hosts[0].name)
         finally:
             if not kind.collector:
@@ -97,37 +107,61 @@ def contents(found: Mapping[str, Any]) -> list[tuple[str, int, int]]:
     return sorted(((kind, len(sizes), sum(sizes)) for kind, sizes in sums.items()), key=lambda row: -row[2])
 
 
-def kinds_of(targets: Iterable[Host], ask: Any) -> list[Kind]:
-    """The hosts by platform and variables; ask(host): its platform."""
-    found: dict[str, tuple[str, list[Host]]] = {}
+def kinds_of(targets: Iterable[Host], ask: Callable[[Host], tuple[str, Mapping[str, Any]]]) -> list[Kind]:
+    """The hosts by platform, machine and variables; ask(host): platform and machine of one whose platform the inventory does not say."""
+    found: dict[str, Kind] = {}
     for host in targets:
-        name = str(host.variables.get("bedplate_bundle_platform") or ask(host))
+        named = host.variables.get("bedplate_bundle_platform")
+        name, machine = (str(named), {}) if named else ask(host)
+        machine = {**machine, **(host.variables.get("bedplate_bundle_machine") or {})}
         wishes = {key: value for key, value in host.variables.items() if key not in LOGIN}
-        found.setdefault(json.dumps([name, wishes], sort_keys=True, default=str), (name, []))[1].append(host)
-    return [Kind(name, tuple(same)) for name, same in found.values()]
+        key = json.dumps([name, machine, wishes], sort_keys=True, default=str)
+        same = found[key].hosts if key in found else ()
+        found[key] = Kind(name, (*same, host), machine)
+    return list(found.values())
 
 
-def platform_of(host: Host) -> str:
-    """What the host says it is. Raises NoBundle BP020."""
+def look(host: Host, inventory: Path) -> tuple[str, dict[str, Any]]:
+    """Platform and machine of a host that can be reached. Raises NoBundle BP020."""
+    fix = f"say what {host.name} is, in the inventory: bedplate_bundle_platform: debian-12-x86_64, and bedplate_bundle_machine."
     try:
         with host.connection() as connection:
-            return str(connection.run(ASK, hide=True, timeout=20).stdout).strip()
+            name = str(connection.run(ASK, hide=True, timeout=20).stdout).strip()
+        machine = machine_of(probed(host, inventory))
     except Exception as error:
         cause = " ".join(str(error).split()) or type(error).__name__
-        fix = f"say what {host.name} is, in the inventory: bedplate_bundle_platform: debian-12-x86_64."
         raise NoBundle(
             refusal("BP020", "host cannot be asked what it is", f"{host.name}: {cause[:200]}", "an SSH login", fix)
         ) from error
+    if any(str(host.variables.get(f"nvidia_driver_{name}") or "auto") != "auto" for name in ("branch", "version")):
+        # Perhaps another driver than the present one: its packages belong into the bundle.
+        machine.pop("driver", None)
+    return name, machine
+
+
+def probed(host: Host, inventory: Path) -> dict[str, Any]:
+    """What the roles' own probe sees on a host. Raises RuntimeError with Ansible's words."""
+    arguments = {"disk_path": "/", "machine": host.variables.get("bedplate_machine") or {}}
+    words = ["-i", str(inventory), "--become", "-m", "bedplate_infrastructure_probe", "-a", json.dumps(arguments)]
+    environment = {**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+    command = [str(VENV_BIN / "ansible"), host.name, *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0:
+        raise RuntimeError(done.stdout or done.stderr)
+    probe: dict[str, Any] = json.loads(done.stdout.partition("=>")[2])["probe"]
+    return probe
 
 
 def ready(output: Path, kinds: Iterable[Kind]) -> None:
-    """Everything that can be refused before anything is made. Raises NoBundle BP021, BP022."""
+    """Everything that can be refused before anything is made. Raises NoBundle BP021, BP022, BP184."""
     if output.exists() and any(output.iterdir()) and not (output / INDEX).exists() and not (output / "wishes").exists():
         fix = "name an empty folder, or one that holds a bundle to renew."
         raise NoBundle(
             refusal("BP022", "output folder not empty", f"other files in {output}", "a bundle's folder", fix)
         )
     for kind in kinds:
+        if problem := machine_problem(kind.machine):
+            raise NoBundle(problem)
         if kind.collector:
             continue
         release, _, machine = kind.platform.rpartition("-")

@@ -185,7 +185,7 @@ def role_line(layer: str, role: str, tasks: list[Task]) -> str:
     said = ", ".join(f"{host}: {count} changed" for host, count in changes.items() if count) or "nothing to do"
     seconds = sum(task.seconds for task in tasks)
     name = role if role == layer else f"{layer} / {role}"
-    return f" {'✗' if failed else '✔'} {name:<32} {clock(seconds):>6}  {said}"
+    return f" {'✗' if failed else '✔'} {name:<34} {clock(seconds):>6}  {said}"
 
 
 def clock(seconds: float) -> str:

@@ -11,7 +11,7 @@ import ansible.module_utils
 # Ansible finds plugins/module_utils for modules; for plugins on the controller this does.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from ansible.module_utils.bedplate import bundle, manifest  # noqa: E402 - needs the path above
+from ansible.module_utils.bedplate import bundle, bundle_machine, manifest  # noqa: E402 - needs the path above
 
 
 def problem(folder: str, work: str) -> str:
@@ -48,20 +48,20 @@ def sources(models: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def locks(
-    environments: Sequence[Mapping[str, Any]], tool_lock: str, builds: Mapping[str, str], index: str
+    environments: Sequence[Mapping[str, Any]], tool_lock: str, torch: Mapping[str, str], index: str
 ) -> list[dict[str, str]]:
-    """What to fetch wheels by: uv's lock, those of each environment, and those of further builds of torch.
+    """What to fetch wheels by: uv's lock and those of each environment.
 
-    builds: wheel variant by the path of its lock, of the build in use too. index: where the indexes of the variants are, or empty.
+    torch: `lock`, that of PyTorch among them; `bytes`, the one that is installed for it; its `variant`. index: where the indexes of
+    the variants are, or empty.
     """
-    further = [path for path in builds if not any(path in one["locks"] for one in environments)]
-    wanted = [(environments[0]["prefix"], path) for path in [tool_lock, *further]]
+    wanted = [(environments[0]["prefix"], tool_lock)]
     wanted += [(one["prefix"], path) for one in environments for path in one["locks"]]
     return [
         {
             "python": f"{prefix}/bin/python",
-            "requirements": Path(path).read_text(encoding="utf-8"),
-            "wheel_index": f"{index}/{builds[path]}" if index and path in builds else "",
+            "requirements": Path(torch["bytes"] if path == torch["lock"] else path).read_text(encoding="utf-8"),
+            "wheel_index": f"{index}/{torch['variant']}" if index and path == torch["lock"] else "",
         }
         for prefix, path in wanted
     ]
@@ -90,6 +90,7 @@ class FilterModule:
             "bundle_part": part,
             "bundle_platform": bundle.platform_of,
             "bundle_models": sources,
+            "bundle_as": bundle_machine.as_machine,
             "bundle_locks": locks,
             "bundle_trees": trees,
         }

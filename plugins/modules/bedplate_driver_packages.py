@@ -18,9 +18,10 @@ options:
     description:
       - C(present) installs what is missing; C(newest) takes the newest version of the branch; C(held) holds what is there;
         C(prepared) keeps copies of the installed driver (O(former_version)), fetches the newest of the branch and tells whether
-        anything would change; C(restored) brings back the driver kept in O(folder).
+        anything would change; C(restored) brings back the driver kept in O(folder); C(fetched) (apt alone) only brings what an
+        installation would take into apt's cache, for another server.
     type: str
-    choices: [present, newest, held, prepared, restored]
+    choices: [present, newest, held, prepared, restored, fetched]
     default: present
   manager:
     description: The package manager.
@@ -140,6 +141,10 @@ since_boot:
   description: Whether a driver was installed since the last boot, which cannot be loaded yet.
   returned: always
   type: bool
+target:
+  description: The version that would be installed.
+  returned: state is prepared or fetched
+  type: str
 due:
   description: Whether the driver would change.
   returned: state is prepared
@@ -176,7 +181,7 @@ def main():
             "state": {
                 "type": "str",
                 "default": "present",
-                "choices": ["present", "newest", "held", "prepared", "restored"],
+                "choices": ["present", "newest", "held", "prepared", "restored", "fetched"],
             },
             "manager": {"type": "str", "default": "apt", "choices": ["apt", "dnf"]},
             "packages": table,
@@ -215,6 +220,7 @@ def main():
         "held": driver.hold,
         "prepared": driver.prepare,
         "restored": lambda: driver.restore(Path(wanted["folder"])),
+        "fetched": lambda: driver.fetch(),
     }
     try:
         result = actions[wanted["state"]]()

@@ -16,6 +16,7 @@ from ops.inventory import Host, hosts
 from ops.paths import TUTOR, WORK
 from ops.play import Outcome, play
 from tests.fixtures.hub.server import Hub, Repository
+from tests.fixtures.machine import stand_in
 from tests.site.conftest import CONSOLE
 
 INVENTORY = WORK / "airgap" / "inventory"
@@ -72,14 +73,31 @@ def site(inventory: Path = INVENTORY, bundle: Path = BUNDLE, playbook: str = "si
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Host]:
-    """A bare server, and an inventory that also asks for a model from a Hub."""
+    """A bare server with two A100s, which a test stands in for, and Debian's own driver to install."""
     assert sandbox("absent").ok
     made = sandbox("present")
     assert made.ok, made.log.read_text()[-4000:]
     (host,) = hosts(INVENTORY)
+    settings = {
+        "bedplate_machine": stand_in(host, "no-driver", driver="installed", kernel=newest_kernel(host)),
+        "nvidia_driver_source": "distribution",
+        "nvidia_driver_reboot": True,
+        # The real nvidia-persistenced talks to a real GPU; PyTorch is the CPU build in the decided one's place.
+        "nvidia_driver_persistenced": False,
+        "pytorch_stand_in_variant": "cpu",
+    }
+    (INVENTORY / "group_vars" / "all" / "machine.yml").write_text(yaml.safe_dump(settings))
     yield host
     restore(host.address)
     sandbox("absent")
+
+
+def newest_kernel(host: Host) -> str:
+    """The newest kernel of Debian 12 that has headers; the server is as bare afterwards as it was before."""
+    look = "apt-get update -qq && apt-cache search --names-only '^linux-headers-6\\.1\\.0-[0-9]+-amd64$'; rm -rf /var/lib/apt/lists/*"
+    with host.connection() as connection:
+        said = str(connection.run(f'sudo -n sh -c "{look}"', hide=True).stdout)
+    return max(re.findall(r"^linux-headers-(\S+) ", said, re.MULTILINE), key=lambda name: int(name.split("-")[1]))
 
 
 @pytest.fixture(scope="session")

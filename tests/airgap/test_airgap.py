@@ -44,6 +44,7 @@ def test_a_bundle_is_made_by_running_the_roles(server: Host, hub: Hub) -> None:
     }
     # None of these is written down anywhere as a thing to collect.
     assert {"nginx", "rsync", "python3-apt"} <= names["deb"]
+    assert {"nvidia-kernel-dkms", "libcuda1", "dkms", "gcc", "linux-headers-amd64"} <= names["deb"]
     assert {"torch", "transformers", "uv"} <= names["wheel"]
     assert "python" in names["conda"]
     assert [model["requested"] for model in told["models"].values()] in (["hf://acme/tutor@main"], ["acme/tutor@main"])
@@ -90,6 +91,9 @@ def test_a_bare_server_that_reaches_nothing_ends_with_a_chat_answer(server: Host
         assert before > 1
         assert up(INVENTORY, 1, 0, CONSOLE, BUNDLE) == 0
         assert tried() - before == 0, "the server tried to reach something else than the controller"
+        receipt = json.loads(on(server, "cat /etc/ansible/facts.d/bedplate.fact"))
+        assert receipt["nvidia_driver"]["version"].startswith("535.") and receipt["nvidia_driver"]["held"]
+        assert receipt["cuda_match"]["variant"].startswith("cu")
         model, answer = service_of(server, INVENTORY / "secrets").chat(first_question())
         assert model == "tutor" and answer.startswith("Bedplate takes bare GPU servers to")
         again = site()

@@ -215,10 +215,8 @@ def test_a_host_takes_its_platform_and_its_models(made: Path) -> None:
 def test_hosts_that_get_the_same_are_collected_once() -> None:
     wishes = {"a": {"demo_enabled": True}, "b": {"demo_enabled": True}, "c": {}}
     targets = [Host(name, {"ansible_host": f"10.0.0.{i}", **given}) for i, (name, given) in enumerate(wishes.items())]
-    assert [[host.name for host in kind.hosts] for kind in kinds_of(targets, lambda _host: DEBIAN)] == [
-        ["a", "b"],
-        ["c"],
-    ]
+    kinds = kinds_of(targets, lambda _host: (DEBIAN, {}))
+    assert [[host.name for host in kind.hosts] for kind in kinds] == [["a", "b"], ["c"]]
 
 
 def test_a_platform_that_cannot_be_made_here_and_a_foreign_folder_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +36,39 @@ class AptChange(AptDriver):  # type: ignore[misc]  # Ansible has no types
         self._refuse_unsigned()
         self._repair()
         target, headers = self._target(None)
-        before, said = read_text(PIN), len(self.apt.did)
-        write_file(PIN, pin_text(target, {}), self.apt.did)
-        try:
+        with self._pinned(target):
             transaction = self._simulated(target, headers)
             folder = self._keep(transaction)
+        due = bool(transaction.touched) or not self._complete(target)
+        return {**self.result(target), "due": due, "target": target, "folder": str(folder), "former": former}
+
+    def fetch(self) -> dict[str, Any]:
+        """Bring what an installation would take, all it depends on too, into apt's cache: for who collects it for another server.
+
+        With the headers of every kernel package that a server may follow. Returns also: target (version).
+        """
+        if self.check:
+            self.apt.did.append(self._would().replace("would install", "would fetch", 1))
+            return {**self.result(None), "target": None}
+        target, headers = self._target(None)
+        follow = [] if self.set["prebuilt"] else list(self.wanted["follow"].values())
+        headers += [name for name, versions in self.apt.offered(follow).items() if versions]
+        with self._pinned(target):
+            transaction = self._simulated(target, headers)
+            words = [*transaction.names, *headers, *transaction.removals]
+            self.apt.install(f"fetched driver {target}", ["--download-only", *words])
+        return {**self.result(target), "target": target}
+
+    @contextmanager
+    def _pinned(self, version: str) -> Iterator[None]:
+        """apt sees no other version of the driver meanwhile."""
+        before, said = read_text(PIN), len(self.apt.did)
+        write_file(PIN, pin_text(version, {}), self.apt.did)
+        try:
+            yield
         finally:
             write_file(PIN, before, [])
             self.apt.did[said:] = [text for text in self.apt.did[said:] if not text.endswith(PIN)]
-        due = bool(transaction.touched) or not self._complete(target)
-        return {**self.result(target), "due": due, "target": target, "folder": str(folder), "former": former}
 
     def _keep_former(self) -> dict[str, str]:
         """Copies of the driver that works now, wherever they are to be had. Raises Refused BP155."""

@@ -1,6 +1,7 @@
 """Prove a Python environment: its modules import, and torch computes on every device it should have.
 
-Usage: python prove.py VARIANT MODULE...
+Usage: python prove.py [--without-gpu] VARIANT MODULE...
+--without-gpu: this machine need not have the GPU that the variant is for.
 Prints what was found as JSON; any failure is an error with its cause.
 """
 
@@ -28,14 +29,14 @@ def product_is_exact(torch, device: str) -> bool:
     return (a @ b).to("cpu", torch.int64).tolist() == expected
 
 
-def prove_torch(variant: str) -> dict[str, object]:
+def prove_torch(variant: str, without_gpu: bool) -> dict[str, object]:
     """Version, CUDA and devices of torch, after a matrix product on each device."""
     import torch
 
     wanted = f"{variant[2:-1]}.{variant[-1]}" if variant.startswith("cu") else None
     if torch.version.cuda != wanted:
         sys.exit(f"torch {torch.__version__} is built for CUDA {torch.version.cuda}; variant {variant} means {wanted}")
-    if wanted and not torch.cuda.is_available():
+    if wanted and not without_gpu and not torch.cuda.is_available():
         sys.exit(f"torch {torch.__version__} sees no GPU: is the driver loaded, and new enough for CUDA {wanted}?")
     devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     for device in devices:
@@ -45,14 +46,16 @@ def prove_torch(variant: str) -> dict[str, object]:
 
 
 def main() -> None:
-    variant, *modules = sys.argv[1:]
+    words = sys.argv[1:]
+    without_gpu = words[:1] == ["--without-gpu"]
+    variant, *modules = words[1:] if without_gpu else words
     imported = {name: importlib.import_module(name) for name in modules}
     found: dict[str, object] = {
         "python": platform.python_version(),
         "modules": {name: getattr(module, "__version__", None) for name, module in imported.items()},
     }
     if "torch" in modules:
-        found["torch"] = prove_torch(variant)
+        found["torch"] = prove_torch(variant, without_gpu)
     print(json.dumps(found))
 
 
