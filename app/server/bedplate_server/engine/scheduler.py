@@ -55,7 +55,7 @@ class Scheduler:
         self._grammars = grammars
         self._unfit: list[tuple[int, str]] = []
         self.arena = Arena(runner.plan.tokens)
-        self._prefixes = PrefixMemory(self.arena)
+        self._prefixes = PrefixMemory(self.arena, lambda *words: self._memory.copy(*words))
         self.waiting: deque[Sequence] = deque()
         self.reading: list[Sequence] = []
         self.running = Running()
@@ -118,7 +118,7 @@ class Scheduler:
         if not scored and any(self._worth_waiting_for(other, sequence, common) for other in self.reading):
             return False
         if like is not None and common == len(like.tokens) and like.block.size >= sequence.limit:
-            # The continuation of a conversation: its states stay where they are, if nobody else is at them.
+            # The continuation of a conversation: it takes the states themselves, if nobody else is at them.
             sequence.block = self._prefixes.take_over(like)
         if sequence.block is None:
             sequence.block = self._prefixes.allocate(sequence.limit, keep=like)

@@ -55,6 +55,11 @@ class Proof:
         self._engine = engine
         self._asked: asyncio.Task[Any] | None = None
 
+    @property
+    def under_way(self) -> bool:
+        """Whether the engine has a proof's own job."""
+        return self._asked is not None and not self._asked.done()
+
     async def ask(self, max_age: float, patience: float) -> str | None:
         """Why the engine is not ready; None if it has made a token (or vector), and its last pass is `max_age` s old.
 

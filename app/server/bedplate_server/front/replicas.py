@@ -109,8 +109,12 @@ class Replicas:
         return None if None in problems else problems[0]
 
     def _idlest(self, tokens: int) -> EngineClient:
-        """The loaded engine with the fewest jobs, among those whose memory holds `tokens` of one sequence."""
-        fit = [engine for engine in self._engines if engine.info and engine.info.context_length >= tokens]
+        """The loaded engine with the fewest jobs of clients, among those whose memory holds `tokens` of one sequence."""
+        fit = [
+            (engine.jobs - proof.under_way, number)
+            for number, (engine, proof) in enumerate(zip(self._engines, self._proofs, strict=True))
+            if engine.info and engine.info.context_length >= tokens
+        ]
         if not fit:
             raise engine_failed("The inference engine ended unexpectedly; it is being restarted.")
-        return min(fit, key=lambda engine: engine.jobs)
+        return self._engines[min(fit)[1]]
