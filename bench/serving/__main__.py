@@ -35,8 +35,8 @@ from ops.paths import ROOT
 
 RESULT = ROOT / "bench" / "results" / "serving.json"
 MODELS = ("tiny", "hundred", "encoder")
-# Requests by number of streams.
-STREAMS = {"tiny": {1: 12, 4: 16, 16: 64, 64: 128}, "hundred": {1: 4, 4: 8, 16: 32, 64: 64}}
+# By model, how many requests each number of streams asks.
+REQUESTS = {"tiny": {1: 12, 4: 16, 16: 64, 64: 128}, "hundred": {1: 4, 4: 8, 16: 32, 64: 64}}
 PROMPT_WORDS, ANSWER_TOKENS = 20, 48
 TEXTS, CLIENTS = 320, 16
 # A load that takes less is measured again; the median of at most three counts.
@@ -55,7 +55,7 @@ def main() -> None:
     compared = [peer for peer in peers(CONSOLE) if not asked.peers or peer.name in asked.peers.split(",")]
     folder = models(CONSOLE)
     names = ["tiny"] if asked.quick else asked.models.split(",")
-    streams = [1, 16] if asked.quick else [1, 4, 16, 64]
+    streams = [1, 16] if asked.quick else list(REQUESTS["tiny"])
     written = not asked.quick and not asked.peers
     result: dict[str, Any] = json.loads(RESULT.read_text()) if written and RESULT.exists() else {}
     for name in names:
@@ -109,14 +109,16 @@ def chat_numbers(peer: Peer, model: Path, streams: list[int]) -> dict[str, Any]:
     CONSOLE.print(f"{peer.name} with {model.name}", highlight=False)
     with running(peer, model) as server:
         asking = {"model": server.model, "max_tokens": ANSWER_TOKENS, **peer.extra}
-        fresh = itertools.count()
-        load.measure(load.chat, server.port, [body(asking, next(fresh)) for _ in range(4)], 1)
+        requests, numbers_asked = REQUESTS[model.name], itertools.count()
+
+        def fresh() -> dict[str, Any]:
+            return body(asking, next(numbers_asked))
+
+        load.measure(load.chat, server.port, [fresh() for _ in range(4)], 1)
         numbers: dict[str, Any] = {"start_seconds": server.start_seconds, "spin_ms": spin_ms()}
         for count in streams:
-            requests = STREAMS[model.name][count]
-            numbers[f"stream_{count}"] = repeated(server.port, count, requests, lambda: body(asking, next(fresh)))
-        requests = STREAMS[model.name][16]
-        numbers["plain_16"] = repeated(server.port, 16, requests, lambda: unstreamed(body(asking, next(fresh))))
+            numbers[f"stream_{count}"] = repeated(server.port, count, requests[count], fresh)
+        numbers["plain_16"] = repeated(server.port, 16, requests[16], lambda: unstreamed(fresh()))
         numbers["memory_megabytes"] = server.memory() >> 20
         if facts := server.facts():
             numbers["weights_megabytes"] = facts["weight_bytes"] >> 20

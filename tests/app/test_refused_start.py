@@ -82,26 +82,25 @@ def test_models_without_keys_and_values_are_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def with_code(model: Path, folder: Path, **settings: str) -> Path:
+    """A copy of a model that brings code of its own, which leaves a file `ran` beside the copy if it is ever run."""
+    shutil.copytree(model, folder)
+    (folder / "modeling_own.py").write_text(f"open({str(folder.parent / 'ran')!r}, 'w')\nclass Own: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "modeling_own.Own", "AutoModelForCausalLM": "modeling_own.Own"}
+    (folder / "config.json").write_text(json.dumps(config | settings))
+    return folder
+
+
 def test_code_in_a_model_directory_is_never_run(tmp_path: Path, models: dict[str, Path]) -> None:
-    hostile = tmp_path / "hostile"
-    shutil.copytree(models["llama"], hostile)
-    (hostile / "modeling_evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
-    config = json.loads((hostile / "config.json").read_text())
-    config["auto_map"] = {"AutoConfig": "modeling_evil.Evil", "AutoModelForCausalLM": "modeling_evil.Evil"}
-    config["model_type"] = "evil"
-    (hostile / "config.json").write_text(json.dumps(config))
+    hostile = with_code(models["llama"], tmp_path / "hostile", model_type="evil")
     with pytest.raises(Refusal, match="BP658"):
         load(hostile)
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_model_of_a_known_type_is_loaded_without_the_code_it_brings(tmp_path: Path, models: dict[str, Path]) -> None:
-    own = tmp_path / "own"
-    shutil.copytree(models["llama"], own)
-    (own / "modeling_own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    config = json.loads((own / "config.json").read_text())
-    config["auto_map"] = {"AutoConfig": "modeling_own.Own", "AutoModelForCausalLM": "modeling_own.Own"}
-    (own / "config.json").write_text(json.dumps(config))
+    own = with_code(models["llama"], tmp_path / "own")
     assert type(load(own).model).__name__ == "LlamaForCausalLM"
     assert not (tmp_path / "ran").exists()
 

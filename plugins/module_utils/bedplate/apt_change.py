@@ -48,7 +48,7 @@ class AptChange(AptDriver):  # type: ignore[misc]  # Ansible has no types
         With the headers of every kernel package that a server may follow. Returns also: target (version).
         """
         if self.check:
-            self.apt.did.append(self._would().replace("would install", "would fetch", 1))
+            self.apt.did.append(f"would fetch driver {self.wanted['version'] or 'R' + self.wanted['branch']}")
             return {**self.result(None), "target": None}
         target, headers = self._target(None)
         follow = [] if self.set["prebuilt"] else list(self.wanted["follow"].values())
