@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from types import FrameType
@@ -67,6 +68,8 @@ def serve(config: Config) -> None:
     # process with that signal; with its own in that place the process ends by returning.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)
+    # What is loaded by now stays: no collection needs to look through it.
+    gc.freeze()
     try:
         server.run(sockets=[listener])
     finally:
