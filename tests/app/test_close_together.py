@@ -21,8 +21,8 @@ class Memory:
         self.running: list[tuple[Block, list[int]]] = []
         self.moved = 0
 
-    def move(self, source: int, target: int, length: int) -> None:
-        self.states[target : target + length] = self.states[source : source + length]
+    def move(self, source: Block, target: Block, length: int) -> None:
+        self.states[target.start : target.start + length] = self.states[source.start : source.start + length]
         self.moved += length
 
     def start(self, tokens: list[int], limit: int) -> bool:
@@ -36,7 +36,7 @@ class Memory:
             if block is None:
                 return False
             if like is not None:
-                self.move(like.block.start, block.start, common)
+                self.move(like.block, block, common)
         assert self.states[block.start : block.start + common] == tokens[:common]
         assert block.start % block.size == 0 and block.start + block.size <= self.arena.tokens
         self.states[block.start + common : block.start + len(tokens)] = tokens[common:]

@@ -217,14 +217,14 @@ def test_values_that_are_not_numbers_fail_their_row_alone(
     scheduler = Scheduler(runner)
     places: list[int] = []
 
-    def spoilt(tokens: list[int], positions: list[int], where: list[int], *others: Any) -> torch.Tensor:
-        logits = forward(tokens, positions, where, *others).clone()
+    def spoilt(tokens: list[int], *others: Any) -> torch.Tensor:
+        logits = forward(tokens, *others).clone()
         if len(tokens) == 2 and not places:
             victim = next(one for one in scheduler.running.sequences if one.id == 1)
             places.append(victim.place.start)
             logits[scheduler.running.sequences.index(victim)] = float("nan")
             for layer in runner.kv.layers:
-                layer.keys[:, victim.place.start + 50] = float("nan")
+                layer.blocks(victim.place, 1, 50, 51)[0].fill_(float("nan"))
         return logits
 
     monkeypatch.setattr(runner, "forward", spoilt)

@@ -16,7 +16,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from .kv import KVLayer, KVMemory, KVShape
+from .kv import KVLayer, KVMemory, KVShape, Places
 
 IMPLEMENTATION = "bedplate"
 # The layer kinds whose memory is keys and values by position, which is what kv.py keeps.
@@ -76,6 +76,8 @@ class Options:
     ) -> torch.Tensor:
         """[rows, kv heads, queries, size]; the queries of one kv head's group lie behind one another."""
         if self.softcap is None and self.sinks is None:
+            if _many_small(query):
+                return self._products(query, keys, values, mask)
             return scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=self.scaling)
         scaling = query.shape[-1] ** -0.5 if self.scaling is None else self.scaling
         scores = torch.matmul(query, keys.transpose(2, 3)).float() * scaling
@@ -91,21 +93,44 @@ class Options:
         weights = torch.cat([scores, sinks], dim=-1).softmax(dim=-1)[..., :-1]
         return torch.matmul(weights.to(values.dtype), values)
 
+    def _products(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The same as two batches of products: PyTorch's fused kernel takes one row's head after another."""
+        scaling = query.shape[-1] ** -0.5 if self.scaling is None else self.scaling
+        scores = torch.matmul(query * scaling, keys.transpose(2, 3))
+        if mask is not None:
+            scores += mask
+        return torch.matmul(scores.softmax(dim=-1), values)
 
-class Pass:
-    """One forward pass: its parts, and where in `memory` the new keys and values of its tokens go."""
 
-    current: ClassVar[Pass | Probe | None] = None
-    # The adapters in use, each with the indexes of its tokens; see adapters.py.
-    adapters: ClassVar[list[tuple[str, torch.Tensor]]] = []
+def _many_small(query: torch.Tensor) -> bool:
+    """Whether these are a CPU's many rows of few queries each, in a type whose products are exact enough for scores."""
+    return query.device.type == "cpu" and query.dtype == torch.float32 and len(query) >= 4 and query.shape[2] <= 16
 
-    def __init__(self, memory: KVMemory, reach: list[Reach], places: torch.Tensor, parts: Sequence[Part]) -> None:
-        self._memory, self._reach, self._places, self._parts = memory, reach, places, parts
+
+class Attending(Protocol):
+    """What computes the model's attention."""
 
     def attend(
         self, index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
     ) -> torch.Tensor:
         """Result [1, tokens, heads, size] of layer `index`; all arguments [1, heads, tokens, size]."""
+
+
+class Pass:
+    """One forward pass: its parts, and where in `memory` the new keys and values of its tokens go."""
+
+    current: ClassVar[Attending | None] = None
+    # The adapters in use, each with the indexes of its tokens; see adapters.py.
+    adapters: ClassVar[list[tuple[str, torch.Tensor]]] = []
+
+    def __init__(self, memory: KVMemory, reach: list[Reach], places: Places, parts: Sequence[Part]) -> None:
+        self._memory, self._reach, self._places, self._parts = memory, reach, places, parts
+
+    def attend(
+        self, index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
+    ) -> torch.Tensor:
         layer, reach = self._memory.layers[index], self._reach[index]
         layer.write(self._places, key[0], value[0])
         if len(self._parts) == 1:

@@ -12,7 +12,7 @@ import structlog
 import torch
 
 from .attention import Options, Reach
-from .kv import KVLayer, KVMemory
+from .kv import KVLayer, KVMemory, Places
 
 log = structlog.get_logger(__name__)
 
@@ -22,19 +22,25 @@ _MOST_KEYS = 2**17
 
 
 class Gathered:
-    """The newest tokens of all rows, [rows] each: where their sequences' states start, and their positions."""
+    """The newest tokens of all rows, of which each sees the first `end` positions of its sequence's block."""
 
-    def __init__(self, starts: torch.Tensor, positions: torch.Tensor, end: int, memory: KVMemory) -> None:
-        self.start, self.stop = 0, len(starts)
-        self._positions = positions[:, None]
-        self._keys = torch.arange(end, device=starts.device)
-        # What lies behind a sequence's end is hidden by the mask, and need not be its own.
-        self._index = (starts[:, None] + self._keys).clamp_(max=memory.tokens).flatten()
+    def __init__(self, places: Places, end: int) -> None:
+        self._places = places
+        self._positions = places.positions[:, None]
+        self.start, self.stop = 0, len(self._positions)
+        self._keys = torch.arange(end, device=self._positions.device)
+        # By the number of heads.
+        self._index: dict[int, torch.Tensor] = {}
 
     def attend(self, layer: KVLayer, reach: Reach, query: torch.Tensor, options: Options) -> torch.Tensor:
         heads, rows, size = query.shape
+        if layer.heads not in self._index:
+            found = self._places.along(self._keys[:, None].expand(-1, rows), layer.heads)
+            # What lies behind a sequence's end is hidden by the mask, and need not be its own.
+            self._index[layer.heads] = found.permute(2, 1, 0).clamp(max=len(layer.keys) - 1).flatten()
+        index = self._index[layer.heads]
         keys, values = (
-            states.index_select(1, self._index).view(states.shape[0], rows, -1, states.shape[2]).transpose(0, 1)
+            states.index_select(0, index).view(rows, layer.heads, -1, states.shape[1])
             for states in (layer.keys, layer.values)
         )
         hidden = (self._keys > self._positions) | (self._keys < reach.first(self._positions))
@@ -43,8 +49,8 @@ class Gathered:
         return options.attention(grouped, keys, values, mask[:, None, None]).reshape(rows, heads, -1)
 
 
-# Logits [rows, vocabulary] of a pass over tokens, positions, places [3, rows] with one part.
-DecodePass = Callable[[torch.Tensor, Gathered], torch.Tensor]
+# Logits [rows, vocabulary] of a pass over tokens, positions, starts and sizes [4, rows] with one part.
+DecodePass = Callable[[torch.Tensor, Places, Gathered], torch.Tensor]
 
 
 class StaticDecode:
@@ -55,16 +61,18 @@ class StaticDecode:
         self._recorded: dict[tuple[int, int], tuple[torch.Tensor, Callable[[], torch.Tensor]]] = {}
         self._works = True
 
-    def forward(self, tokens: list[int], positions: list[int], places: list[int]) -> torch.Tensor | None:
+    def forward(
+        self, tokens: list[int], positions: list[int], starts: list[int], sizes: list[int]
+    ) -> torch.Tensor | None:
         """Logits [rows, vocabulary]; None if this pass has to be an ordinary one."""
         rows = 1 << (len(tokens) - 1).bit_length()
         end = max(_SHORTEST, 1 << max(positions).bit_length())
         if not self._works or rows * end > _MOST_KEYS:
             return None
-        # Rows without a sequence read one token at the place that belongs to nobody.
-        spare = [0] * (rows - len(tokens))
-        nowhere = [self._memory.tokens] * len(spare)
-        inputs = torch.tensor([tokens + spare, positions + spare, places + nowhere])
+        # Rows without a sequence read one token in the block that belongs to nobody.
+        spare = rows - len(tokens)
+        token, place = [0] * spare, [self._memory.tokens] * spare
+        inputs = torch.tensor([tokens + token, positions + token, starts + place, sizes + [1] * spare])
         try:
             if (rows, end) not in self._recorded:
                 self._recorded[rows, end] = self._prepared(inputs, end)
@@ -85,7 +93,8 @@ class StaticDecode:
         held = inputs.to(self._device)
 
         def decode() -> torch.Tensor:
-            return self._run(held, Gathered(held[2] - held[1], held[1], end, self._memory))
+            places = Places(*held[1:])
+            return self._run(held, places, Gathered(places, end))
 
         if not self._record:
             return held, decode

@@ -1,4 +1,8 @@
-"""Memory of keys and values: one buffer per layer, allocated once, in which sequences have blocks (see arena.py)."""
+"""Memory of keys and values: one buffer per layer, allocated once, in which sequences have blocks (see arena.py).
+
+In a block the heads lie one behind another, each with all its positions: so that blocks that lie side by side are one
+batch of matrices, which a product takes without copying.
+"""
 
 from __future__ import annotations
 
@@ -24,28 +28,50 @@ class KVShape:
         return self.heads * (self.key_size + self.value_size)
 
 
+class Places:
+    """Where tokens are stored: their positions in their sequences' blocks, and those blocks' starts and sizes, [tokens]."""
+
+    def __init__(self, positions: torch.Tensor, starts: torch.Tensor, sizes: torch.Tensor) -> None:
+        self.positions, self._starts, self._sizes = positions, starts, sizes
+        self._rows: dict[int, torch.Tensor] = {}
+
+    def rows(self, heads: int) -> torch.Tensor:
+        """The rows of a layer with so many heads, [heads * tokens], by head."""
+        if heads not in self._rows:
+            self._rows[heads] = self.along(self.positions, heads).flatten()
+        return self._rows[heads]
+
+    def along(self, positions: torch.Tensor, heads: int) -> torch.Tensor:
+        """The rows of any `positions` [..., tokens] in these tokens' blocks, [..., heads, tokens]."""
+        head = torch.arange(heads, device=positions.device)[:, None]
+        return positions[..., None, :] + self._starts * heads + self._sizes * head
+
+
 class KVLayer:
-    """One layer's buffers, [heads, tokens, size]."""
+    """One layer's buffers, [tokens * heads, size]."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        self.keys = keys
-        self.values = values
+    def __init__(self, heads: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        self.heads, self.keys, self.values = heads, keys, values
 
-    def write(self, places: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Store states [heads, places, size] at `places`."""
-        self.keys.index_copy_(1, places, keys)
-        self.values.index_copy_(1, places, values)
+    def write(self, places: Places, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Store states [heads, tokens, size]."""
+        rows = places.rows(self.heads)
+        self.keys.index_copy_(0, rows, keys.reshape(-1, keys.shape[2]))
+        self.values.index_copy_(0, rows, values.reshape(-1, values.shape[2]))
 
-    def rows(self, first: int, stride: int, count: int, begin: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Positions [begin, end) of the `count` blocks that lie `stride` tokens apart from `first` on, without copying.
+    def blocks(self, first: Block, count: int, begin: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positions [begin, end) of `first` and the blocks of its size that follow, `count` together, without copying.
 
         Keys and values, [count, heads, end - begin, size].
         """
 
         def view(states: torch.Tensor) -> torch.Tensor:
-            heads, tokens, size = states.shape
-            shape, strides = (count, heads, end - begin, size), (stride * size, tokens * size, size, 1)
-            return states.as_strided(shape, strides, (first + begin) * size)
+            size, length = states.shape[1], first.size
+            shape, strides = (
+                (count, self.heads, end - begin, size),
+                (length * self.heads * size, length * size, size, 1),
+            )
+            return states.as_strided(shape, strides, (first.start * self.heads + begin) * size)
 
         return view(self.keys), view(self.values)
 
@@ -57,23 +83,24 @@ class KVMemory:
         self.tokens = tokens
 
         def buffer(heads: int, size: int) -> torch.Tensor:
-            shape = (heads, tokens + 1, size)
+            shape = ((tokens + 1) * heads, size)
             if device.type != "cpu":
                 return torch.zeros(shape, dtype=dtype, device=device)
             # NumPy's zeros come from the system page by page as they are first written; torch writes its own at once.
             return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
-        self.layers = [KVLayer(buffer(one.heads, one.key_size), buffer(one.heads, one.value_size)) for one in shapes]
+        self.layers = [
+            KVLayer(one.heads, buffer(one.heads, one.key_size), buffer(one.heads, one.value_size)) for one in shapes
+        ]
 
     def clear(self, block: Block) -> None:
         """Forget a block's states for good: values that are not numbers would spoil even what does not attend to them."""
-        part = slice(block.start, block.start + block.size)
         for layer in self.layers:
-            layer.keys[:, part].zero_()
-            layer.values[:, part].zero_()
+            for states in layer.blocks(block, 1, 0, block.size):
+                states.zero_()
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Copy the states of `length` tokens."""
+    def copy(self, source: Block, target: Block, length: int) -> None:
+        """Copy the states of the first `length` tokens."""
         for layer in self.layers:
-            for states in (layer.keys, layer.values):
-                states[:, target : target + length] = states[:, source : source + length]
+            for old, new in zip(layer.blocks(source, 1, 0, length), layer.blocks(target, 1, 0, length), strict=True):
+                new.copy_(old)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import warnings
+from typing import Any, List, Optional, Union  # noqa: UP035
 
 import torch
 from torch import nn
-from torch.nn.functional import pad
 
 # The number of rows the layout is chosen for; measured best over 1 to 512 (bench/results).
 _ROWS = 16
@@ -15,14 +16,39 @@ _SHARED_BYTES = 2**28
 # Layers that Transformers' models give the same input, one after the other: one product makes the results of all.
 _TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
+_annotate: Any = torch.jit.annotate
+
 
 def rounded(rows: int) -> int:
     """The number of rows a product is made for: eight different ones for each doubling.
 
     oneDNN compiles a kernel for every number of rows and keeps it, half a megabyte and a millisecond each.
     """
-    step = 1 << max(rows.bit_length() - 4, 0)
-    return -(-rows // step) * step
+    step = 1
+    while step * 16 <= rows:
+        step *= 2
+    return rows + -rows % step
+
+
+def _product(inputs: torch.Tensor, packed: torch.Tensor, bias: Optional[torch.Tensor]) -> torch.Tensor:  # noqa: UP045
+    rows = inputs.numel() // inputs.size(-1)
+    more = rounded(rows) - rows
+    padded = more > 0 and inputs.size(-2) == rows
+    if padded:
+        inputs = torch.constant_pad_nd(inputs, [0, 0, 0, more])
+    none = _annotate(List[Optional[Union[int, float, complex]]], [])  # noqa: UP006, UP007, UP045
+    result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, packed, bias, "none", none, "")
+    if padded:
+        result = result[..., :rows, :]
+    return result
+
+
+@functools.cache
+def _compiled() -> Any:
+    """The product as TorchScript: its list of no scalars is of a type that a traced graph takes from there alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.script(_product)
 
 
 class PackedLinear(nn.Module):
@@ -31,18 +57,14 @@ class PackedLinear(nn.Module):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, *, shared: bool = False) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), _ROWS)
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), _ROWS)
         self.bias = bias
         self.weight = weight if shared else None
+        self._product = _compiled()
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        rows = inputs.numel() // self.in_features
-        more = rounded(rows) - rows
-        padded = more > 0 and inputs.shape[-2] == rows
-        if padded:
-            inputs = pad(inputs, (0, 0, 0, more))
-        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self._packed, self.bias, "none", [], "")
-        return result[..., :rows, :] if padded else result
+        result: torch.Tensor = self._product(inputs, self.packed, self.bias)
+        return result
 
     # Without Module's look for hooks, which costs a small layer as much as its work.
     __call__ = forward
@@ -108,6 +130,10 @@ def pack(model: nn.Module) -> int:
                 packed: Any = PackedLinear(linear.weight, linear.bias, shared=twice)
                 setattr(module, name, packed.requires_grad_(False).eval())
                 count += 1
+    # What is left is a part of the checkpoint's mapped file, all of which stays in memory as long as any part is used.
+    for left in model.parameters():
+        if type(left) is nn.Parameter:
+            left.data = left.data.clone()
     return count
 
 

@@ -28,7 +28,7 @@ class PromptChunk:
         if reach.kind not in self._masks:
             self._masks[reach.kind] = self._mask(reach, query)
         first, mask = self._masks[reach.kind]
-        keys, values = layer.rows(self._block.start, self._block.size, 1, first, self._end)
+        keys, values = layer.blocks(self._block, 1, first, self._end)
         groups = heads // keys.shape[1]
         if mask is None and options.softcap is None and options.sinks is None:
             result = scaled_dot_product_attention(
@@ -66,8 +66,8 @@ class Span:
 
     def __init__(self, start: int, blocks: Sequence[Block]) -> None:
         self.start, self.stop = start, start + len(blocks)
-        self._first, self._size = blocks[0].start, blocks[0].size
-        self._members = [(block.start - self._first) // self._size for block in blocks]
+        self._first = blocks[0]
+        self._members = [(block.start - self._first.start) // self._first.size for block in blocks]
         self._count = self._members[-1] + 1
         self._lengths: list[int] = []
         self._masks: dict[str, tuple[int, torch.Tensor | None]] = {}
@@ -84,7 +84,7 @@ class Span:
         if reach.kind not in self._masks:
             self._masks[reach.kind] = self._mask(reach, query)
         first, mask = self._masks[reach.kind]
-        keys, values = layer.rows(self._first, self._size, self._count, first, max(self._lengths))
+        keys, values = layer.blocks(self._first, self._count, first, max(self._lengths))
         rows = query.transpose(0, 1)
         if tokens < self._count:
             spread, members = self._holes(query.device)

@@ -28,10 +28,10 @@ class PrefixMemory:
     """Stored texts, of running sequences and of ended ones; the latter make room, oldest use first.
 
     Running sequences lie at the arena's low end, close together, so that attention reads many in one call: what has ended
-    and lies there is moved away. `move(source, target, length)` copies the states of so many tokens.
+    and lies there is moved away. `move(source, target, length)` copies the states of so many tokens from block to block.
     """
 
-    def __init__(self, arena: Arena, move: Callable[[int, int, int], None]) -> None:
+    def __init__(self, arena: Arena, move: Callable[[Block, Block, int], None]) -> None:
         self._arena = arena
         self._move = move
         self._alike: defaultdict[tuple[str | None, tuple[int, ...]], list[Stored]] = defaultdict(list)
@@ -91,7 +91,7 @@ class PrefixMemory:
         if clearing is None:
             return block
         nearer = self._cleared(*clearing, block.size, None)
-        self._move(block.start, nearer.start, length)
+        self._move(block, nearer, length)
         self._arena.release(block)
         return nearer
 
@@ -147,7 +147,7 @@ class PrefixMemory:
                 self._stored -= one.block.size
                 self._withdraw(one)
                 continue
-            self._move(one.block.start, room.start, len(one.tokens))
+            self._move(one.block, room, len(one.tokens))
             one.block = room
             self._lying[room.start] = one
         return block

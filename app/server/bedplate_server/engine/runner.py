@@ -11,10 +11,12 @@ from ..errors import Refusal
 from ..protocol import Load, Ready
 from . import loading, memory, vectors
 from .adapters import attach
+from .arena import Block
 from .attention import SERVED_LAYER_TYPES, Part, Pass, Probe, reaches
 from .graphs import StaticDecode
-from .kv import KVMemory, KVShape
+from .kv import KVMemory, KVShape, Places
 from .packing import pack
+from .traced import TracedPass
 
 
 class Runner:
@@ -29,6 +31,7 @@ class Runner:
         self.stops = loading.stop_tokens(self.model) if load.generates else frozenset()
         self.kv: KVMemory | None = None
         self.static: StaticDecode | None = None
+        self.traced: TracedPass | None = None
         self._recipe = vectors.Recipe(load.pooling, load.normalize, load.scores, cached=load.generates)
         self._weights = sum(weight.numel() * weight.element_size() for weight in self.model.parameters())
         self._weights += attach(self.model, load.adapters)
@@ -41,6 +44,9 @@ class Runner:
                 self.static = self.static_decode(record=True)
         if self.device.type == "cpu":
             pack(self.model)
+            if self.kv is not None:
+                context = self.plan.context_length
+                self.traced = TracedPass.of(self.model, self._no_mask, self.kv, self._reach, context)
 
     @property
     def facts(self) -> Ready:
@@ -61,30 +67,37 @@ class Runner:
         self,
         tokens: list[int],
         positions: list[int],
-        places: list[int],
+        blocks: list[Block],
         parts: Sequence[Part],
         keep: list[int] | None,
         adapters: dict[str, list[int]],
     ) -> torch.Tensor:
-        """Read `tokens` of the sequences in `parts`, each at its position and stored at its place.
+        """Read `tokens` of the sequences in `parts`, each at its position in its sequence's block.
 
         `adapters`: which tokens are read with which; the others are read with none. Returns logits [keep, vocabulary]
         for the tokens at the indexes `keep`, None meaning all.
         """
         assert self.kv is not None
+        starts, sizes = [block.start for block in blocks], [block.size for block in blocks]
         if self.static is not None and keep is None and not adapters:
-            logits = self.static.forward(tokens, positions, places)
+            logits = self.static.forward(tokens, positions, starts, sizes)
             if logits is not None:
                 return logits
-        inputs = torch.tensor([tokens, positions, places], device=self.device)
+        inputs = torch.tensor([tokens, positions, starts, sizes], device=self.device)
+        places = Places(*inputs[1:])
+        if self.traced is not None and not adapters:
+            kept = torch.arange(len(tokens)) if keep is None else torch.tensor(keep, dtype=torch.long)
+            return self.traced.forward((inputs[:1], inputs[1:2], kept), Pass(self.kv, self._reach, places, parts))
         Pass.adapters = [(name, torch.tensor(which, device=self.device)) for name, which in adapters.items()]
         return self._pass(
-            inputs, parts, 0 if keep is None else torch.tensor(keep, dtype=torch.long, device=self.device)
+            inputs, places, parts, 0 if keep is None else torch.tensor(keep, dtype=torch.long, device=self.device)
         )
 
-    def _pass(self, inputs: torch.Tensor, parts: Sequence[Part], keep: int | torch.Tensor = 0) -> torch.Tensor:
+    def _pass(
+        self, inputs: torch.Tensor, places: Places, parts: Sequence[Part], keep: int | torch.Tensor = 0
+    ) -> torch.Tensor:
         assert self.kv is not None
-        Pass.current = Pass(self.kv, self._reach, inputs[2], parts)
+        Pass.current = Pass(self.kv, self._reach, places, parts)
         try:
             logits: torch.Tensor = self.model(
                 input_ids=inputs[:1],
@@ -106,7 +119,9 @@ class Runner:
     def static_decode(self, *, record: bool) -> StaticDecode:
         """Decode passes of fixed shapes, to be used instead of `forward`'s own."""
         assert self.kv is not None
-        return StaticDecode(lambda inputs, part: self._pass(inputs, [part]), self.kv, self.device, record=record)
+        return StaticDecode(
+            lambda inputs, places, part: self._pass(inputs, places, [part]), self.kv, self.device, record=record
+        )
 
     def _plan_memory(self, load: Load, context: int) -> None:
         shapes = self._kv_shapes(load.path)
@@ -126,6 +141,8 @@ class Runner:
         )
         self.kv = KVMemory(shapes, self.plan.tokens, self.dtype, self.device)
         self._reach = reaches(self.config, len(shapes))
+        if self.device.type == "cpu":
+            memory.populate([states for layer in self.kv.layers for states in (layer.keys, layer.values)])
 
     @torch.inference_mode()
     def _kv_shapes(self, path: str) -> list[KVShape]:

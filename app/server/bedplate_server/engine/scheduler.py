@@ -128,7 +128,7 @@ class Scheduler:
             if sequence.block is None:
                 return False
             if like is not None:
-                self._memory.copy(like.block.start, sequence.place.start, common)
+                self._memory.copy(like.block, sequence.place, common)
         sequence.length = common
         self._stats.prefix_queries += len(tokens)
         self._stats.prefix_hits += common
@@ -190,7 +190,7 @@ class Scheduler:
         parts: list[Part] = self.running.parts()
         tokens = [one.tokens[-1] for one in running]
         positions = [one.length for one in running]
-        places = [one.place.start + one.length for one in running]
+        blocks = [one.place for one in running]
         keep = list(range(len(running)))
         batch = list(running)
         scored: list[tuple[Sequence, int, list[int]]] = []
@@ -199,7 +199,7 @@ class Scheduler:
             parts.append(PromptChunk(start, start + count, sequence.place, begin))
             tokens += sequence.tokens[begin : begin + count]
             positions += range(begin, begin + count)
-            places += range(sequence.place.start + begin, sequence.place.start + begin + count)
+            blocks += [sequence.place] * count
             if begin + count == sequence.prompt_length:
                 keep.append(len(tokens) - 1)
                 batch.append(sequence)
@@ -209,7 +209,7 @@ class Scheduler:
             keep += range(start, start + len(following))
         try:
             adapters = _adapters(running, chunks)
-            logits = self._runner.forward(tokens, positions, places, parts, keep if chunks else None, adapters)
+            logits = self._runner.forward(tokens, positions, blocks, parts, keep if chunks else None, adapters)
         except torch.OutOfMemoryError as error:
             if not chunks:
                 raise
