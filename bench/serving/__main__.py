@@ -32,6 +32,7 @@ from rich.table import Table
 from bench.serving import load
 from bench.serving.peers import BATCH, CONTEXT, KV_MEGABYTES, REQUIREMENTS, Peer, models, peer_python, peers, running
 from ops.paths import ROOT
+from ops.service_env import service_python
 
 RESULT = ROOT / "bench" / "results" / "serving.json"
 MODELS = ("tiny", "hundred", "encoder")
@@ -53,8 +54,8 @@ def main() -> None:
     parser.add_argument("--lock", type=Path, help="hold this file's lock while servers are measured")
     asked = parser.parse_args()
     compared = [peer for peer in peers(CONSOLE) if not asked.peers or peer.name in asked.peers.split(",")]
-    folder = models(CONSOLE)
     names = ["tiny"] if asked.quick else asked.models.split(",")
+    folder = models(str(service_python(CONSOLE)), names)
     streams = [1, 16] if asked.quick else list(REQUESTS["tiny"])
     written = not asked.quick and not asked.peers
     result: dict[str, Any] = json.loads(RESULT.read_text()) if written and RESULT.exists() else {}

@@ -1,7 +1,8 @@
-"""Makes the benchmark's models; run by the service's interpreter: `python models.py FOLDER`.
+"""Makes one of the benchmark's models; run by the service's interpreter: `python models.py FOLDER NAME`.
 
 Random weights in the shapes of real models, none of which ever ends an answer by itself: `tiny` and `hundred`
-(5 and 100 million parameters, the shape of Llama) and `encoder` (the shape of all-MiniLM-L6).
+(5 and 100 million parameters, the shape of Llama), `eight_b` (the shape of Llama 3 8B but for its vocabulary, in bfloat16) and
+`encoder` (the shape of all-MiniLM-L6).
 """
 
 from __future__ import annotations
@@ -39,7 +40,15 @@ SHAPES: dict[str, dict[str, int]] = {
         "num_attention_heads": 12,
         "num_key_value_heads": 4,
     },
+    "eight_b": {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    },
 }
+HALF = {"eight_b"}
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -77,22 +86,23 @@ def write(folder: Path, model: Any, words_of_it: PreTrainedTokenizerFast) -> Non
     print(f"{folder.name}: {sum(weight.numel() for weight in model.parameters()) / 1e6:.1f} million parameters")
 
 
-def main(root: Path) -> None:
-    torch.manual_seed(11)
-    for name, shape in SHAPES.items():
-        text = tokenizer(special=["<|pad|>", "<|system|>", "<|user|>", "<|assistant|>"], template=TEMPLATE)
-        config = LlamaConfig(
-            vocab_size=len(text),
-            max_position_embeddings=CONTEXT,
-            tie_word_embeddings=True,
-            initializer_range=0.1,
-            bos_token_id=None,
-            eos_token_id=None,
-            **shape,
-        )
-        model = AutoModelForCausalLM.from_config(config)
-        model.generation_config = GenerationConfig(pad_token_id=0)
-        write(root / name, model, text)
+def chat_model(name: str) -> tuple[Any, PreTrainedTokenizerFast]:
+    text = tokenizer(special=["<|pad|>", "<|system|>", "<|user|>", "<|assistant|>"], template=TEMPLATE)
+    config = LlamaConfig(
+        vocab_size=len(text),
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        initializer_range=0.1,
+        bos_token_id=None,
+        eos_token_id=None,
+        **SHAPES[name],
+    )
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if name in HALF else torch.float32)
+    model.generation_config = GenerationConfig(pad_token_id=0)
+    return model, text
+
+
+def encoder() -> tuple[Any, PreTrainedTokenizerFast]:
     text = tokenizer(special=["[PAD]", "[CLS]", "[SEP]"], template=None)
     text.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
@@ -105,8 +115,9 @@ def main(root: Path) -> None:
         intermediate_size=1536,
         max_position_embeddings=CONTEXT,
     )
-    write(root / "encoder", AutoModel.from_config(config), text)
+    return AutoModel.from_config(config), text
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    torch.manual_seed(11)
+    write(Path(sys.argv[1]) / sys.argv[2], *(encoder() if sys.argv[2] == "encoder" else chat_model(sys.argv[2])))

