@@ -22,7 +22,7 @@ _annotate: Any = torch.jit.annotate
 def rounded(rows: int) -> int:
     """The number of rows a product is made for: eight different ones for each doubling.
 
-    oneDNN compiles a kernel for every number of rows and keeps it, half a megabyte and a millisecond each.
+    oneDNN prepares a kernel for every number of rows and keeps it, half a megabyte and 0.2 ms each.
     """
     step = 1
     while step * 16 <= rows:
