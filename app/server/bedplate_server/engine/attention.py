@@ -75,9 +75,7 @@ class Options:
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
         """[rows, kv heads, queries, size]; the queries of one kv head's group lie behind one another."""
-        if self.softcap is None and self.sinks is None:
-            if _many_small(query):
-                return self._products(query, keys, values, mask)
+        if self.softcap is None and self.sinks is None and not _many_small(query):
             return scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=self.scaling)
         scaling = query.shape[-1] ** -0.5 if self.scaling is None else self.scaling
         scores = torch.matmul(query, keys.transpose(2, 3)).float() * scaling
@@ -93,19 +91,12 @@ class Options:
         weights = torch.cat([scores, sinks], dim=-1).softmax(dim=-1)[..., :-1]
         return torch.matmul(weights.to(values.dtype), values)
 
-    def _products(
-        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        """The same as two batches of products: PyTorch's fused kernel takes one row's head after another."""
-        scaling = query.shape[-1] ** -0.5 if self.scaling is None else self.scaling
-        scores = torch.matmul(query * scaling, keys.transpose(2, 3))
-        if mask is not None:
-            scores += mask
-        return torch.matmul(scores.softmax(dim=-1), values)
-
 
 def _many_small(query: torch.Tensor) -> bool:
-    """Whether these are a CPU's many rows of few queries each, in a type whose products are exact enough for scores."""
+    """Whether these are a CPU's many rows of few queries each, in a type whose products are exact enough for scores.
+
+    PyTorch's fused kernel takes one row's head after another; two batches of products are faster.
+    """
     return query.device.type == "cpu" and query.dtype == torch.float32 and len(query) >= 4 and query.shape[2] <= 16
 
 

@@ -56,7 +56,8 @@ def states_of(body: Any, inputs: list[list[int]]) -> torch.Tensor | None:
 def _states(body: Any, inputs: list[list[int]], first: int) -> torch.Tensor:
     lengths = [len(one) for one in inputs]
     # What a product would be padded with is a text of its own behind the others.
-    spare = rounded(sum(lengths)) - sum(lengths)
+    read = sum(lengths)
+    spare = rounded(read) - read
     tokens = torch.tensor([[*itertools.chain.from_iterable(inputs), *inputs[0][:1] * spare]])
     begun = [torch.arange(first, first + length) for length in lengths]
     positions = torch.cat([*begun, torch.full((spare,), first)])[None]
@@ -67,7 +68,7 @@ def _states(body: Any, inputs: list[list[int]], first: int) -> torch.Tensor:
             raise _Unfit
     finally:
         _Row.current = None
-    return pad_sequence(states[: sum(lengths)].split(lengths), batch_first=True)
+    return pad_sequence(states[:read].split(lengths), batch_first=True)
 
 
 def _tried(body: Any) -> int | None:

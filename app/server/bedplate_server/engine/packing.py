@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import Any, List, Optional, Union  # noqa: UP035
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,13 +30,13 @@ def rounded(rows: int) -> int:
     return rows + -rows % step
 
 
-def _product(inputs: torch.Tensor, packed: torch.Tensor, bias: Optional[torch.Tensor]) -> torch.Tensor:  # noqa: UP045
+def _product(inputs: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     rows = inputs.numel() // inputs.size(-1)
     more = rounded(rows) - rows
     padded = more > 0 and inputs.size(-2) == rows
     if padded:
         inputs = torch.constant_pad_nd(inputs, [0, 0, 0, more])
-    none = _annotate(List[Optional[Union[int, float, complex]]], [])  # noqa: UP006, UP007, UP045
+    none = _annotate(list[int | float | complex | None], [])
     result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, packed, bias, "none", none, "")
     if padded:
         result = result[..., :rows, :]

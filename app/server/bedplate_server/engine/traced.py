@@ -93,7 +93,7 @@ class TracedPass:
             block = Block(0, SMALLEST)
             tokens = torch.arange(count)
             inputs = tokens[None] % model.get_input_embeddings().num_embeddings, tokens[None], tokens[count // 2 :]
-            places = Places(tokens, tokens * 0 + block.start, tokens * 0 + block.size)
+            places = Places(tokens, torch.full_like(tokens, block.start), torch.full_like(tokens, block.size))
             return inputs, Pass(memory, reach, places, [PromptChunk(0, count, block, 0)])
 
         try:
