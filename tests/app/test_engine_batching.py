@@ -88,7 +88,7 @@ def run(
 def test_greedy_equals_generate_in_any_batch_mix(
     runners: Callable[[str], Runner], shape: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler_module, "_TOKENS_PER_STEP", 32)
+    monkeypatch.setattr(scheduler_module, "_TOKENS_PER_STEP", {"cpu": 32})
     runner, asked = runners(shape), prompts(12)
     wanted = {index: generated(runner, prompt) for index, prompt in enumerate(asked)}
     source = random.Random(2)
@@ -138,7 +138,7 @@ def test_cancelled_sequences_leave_the_others_untouched(
     runners: Callable[[str], Runner], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the state a sequence is cancelled in: waiting, half read, or running in any row."""
-    monkeypatch.setattr(scheduler_module, "_TOKENS_PER_STEP", 16)
+    monkeypatch.setattr(scheduler_module, "_TOKENS_PER_STEP", {"cpu": 16})
     runner, asked = runners("llama"), prompts(10, seed=4)
     wanted = [generated(runner, prompt) for prompt in asked]
     for seed in range(8):

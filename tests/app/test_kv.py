@@ -1,16 +1,11 @@
-"""Keys and values lie where their places say, whatever the blocks' sizes, and their memory comes without changing them."""
+"""Keys and values lie where their places say, whatever the blocks' sizes."""
 
 from __future__ import annotations
-
-import ctypes
-import mmap
-import platform
 
 import pytest
 import torch
 from bedplate_server.engine.arena import Block
 from bedplate_server.engine.kv import KVLayer, KVMemory, KVShape, Places
-from bedplate_server.engine.memory import populate
 
 SHAPES = [KVShape(3, 4, 4), KVShape(2, 6, 8)]
 LARGE, SMALL, FIRST = Block(256, 256), Block(64, 64), Block(0, 64)
@@ -89,28 +84,6 @@ def test_the_place_that_belongs_to_nobody_is_nobodys() -> None:
     for shape, layer in zip(SHAPES, kept.layers, strict=True):
         layer.write(nowhere, torch.ones(shape.heads, 1, shape.key_size), torch.ones(shape.heads, 1, shape.value_size))
     assert_there(kept, LARGE, states)
-
-
-def resident(buffer: torch.Tensor) -> float:
-    """The share of the buffer's whole pages that are in memory."""
-    first = -(-buffer.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    size = (buffer.data_ptr() + buffer.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE - first
-    pages = (ctypes.c_ubyte * (size // mmap.PAGESIZE))()
-    assert ctypes.CDLL(None).mincore(ctypes.c_void_p(first), ctypes.c_size_t(size), pages) == 0
-    return sum(page & 1 for page in pages) / len(pages)
-
-
-@pytest.mark.skipif(
-    tuple(map(int, platform.release().split(".")[:2])) < (5, 14), reason="MADV_POPULATE_WRITE came with Linux 5.14"
-)
-def test_pages_come_before_they_are_written_and_keep_what_is() -> None:
-    size, flags = 48 * 2**20 + 5000, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    buffers = [torch.frombuffer(mmap.mmap(-1, size, flags=flags), dtype=torch.uint8) for _ in range(2)]
-    buffers[1][-10:] = 7
-    assert max(map(resident, buffers)) < 0.2
-    populate(buffers).join()
-    assert [resident(buffer) for buffer in buffers] == [1, 1]
-    assert not bool(buffers[0].any()) and int(buffers[1].sum()) == 70
 
 
 def test_layers_of_one_kind_share_their_rows() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import pytest
 import torch
-from bedplate_server.engine.packing import PackedLinear, Together, pack, rounded
+from bedplate_server.engine.packing import PackedLinear, Together, pack, places, rounded
 from torch import nn
 
 
@@ -58,3 +60,12 @@ def test_inputs_of_any_shape_are_taken(shape: tuple[int, ...]) -> None:
     packed, plain = packed_and_plain(bias=True, value_inputs=40)
     inputs = torch.randn((*shape[:-1], 32))
     torch.testing.assert_close(packed.o_proj(inputs), plain.o_proj(inputs))
+
+
+def test_packed_weights_say_where_they_are() -> None:
+    packed, _ = packed_and_plain(bias=True)
+    found = places(packed)
+    assert len(found) == 2, "the three with one input are one"
+    for address, size in found:
+        assert size >= 32 * 24 * 4
+        assert any((ctypes.c_char * size).from_address(address).raw)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import structlog
 
-from .. import logs, protocol
+from .. import logs, pages, protocol
 from ..errors import Refusal
 from ..protocol import Cancel, Embed, Generate, Load, Refused
 
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _INBOX: queue.SimpleQueue[protocol.ToEngine] = queue.SimpleQueue()
-# How often freed memory goes back to the system: takes a millisecond or two.
-_TIDY_SECONDS = 10.0
+# How often freed memory goes back to the system while there is work, and after how long without any. It takes a
+# millisecond or two, and some ten more until what is needed again has come back.
+_TIDY_SECONDS, _QUIET_SECONDS = 10.0, 1.0
 # One, once the model is loaded.
 _GRAMMARS: list[Grammars] = []
 
@@ -60,7 +61,6 @@ def main() -> int:
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", TOKENIZERS_PARALLELISM="false")
     try:
         # Imported here: the thread above must be listening before torch takes its seconds to load.
-        from . import memory
         from .grammar import Grammars
         from .outbox import Outbox
         from .runner import Runner
@@ -85,7 +85,7 @@ def main() -> int:
             if not scheduler.idle:
                 outbox.put(scheduler.step())
             if time.monotonic() - tidied > _TIDY_SECONDS:
-                memory.give_back()
+                pages.give_back()
                 tidied = time.monotonic()
     except Exception:
         # The device's state is not to be trusted after an error in a batch; the front starts a new engine.
@@ -93,10 +93,18 @@ def main() -> int:
         return 1
 
 
+def _next() -> protocol.ToEngine:
+    """The next message; if none comes for a while, what the heap has to spare goes back meanwhile."""
+    with contextlib.suppress(queue.Empty):
+        return _INBOX.get(timeout=_QUIET_SECONDS)
+    pages.give_back()
+    return _INBOX.get()
+
+
 def _take_messages(scheduler: Scheduler) -> None:
     """Hand over what has arrived, waiting if there is nothing else to do."""
     while scheduler.idle or not _INBOX.empty():
-        match _INBOX.get():
+        match _next():
             case Generate() | Embed() as request:
                 scheduler.add(request)
             case Cancel(job_id):

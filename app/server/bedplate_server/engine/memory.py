@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import mmap
-import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from ..errors import Refusal
 from .arena import SMALLEST, block_size
 
 _SHORTEST = 256
-# From <linux/mman.h>, Linux 5.14; and how much of it at once.
-_POPULATE_WRITE, _POPULATED_BYTES = 23, 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +56,3 @@ def cpu_budget() -> int:
 def cuda_budget(free: int) -> int:
     """What a loaded model leaves of a GPU, less a tenth for activations and the allocator's gaps."""
     return max(free * 9 // 10 - 2**29, 0)
-
-
-def populate(buffers: Sequence[torch.Tensor]) -> threading.Thread:
-    """Have the system provide the buffers' pages, of all buffers the first ones first, while others work.
-
-    Otherwise each page comes when it is first written, which holds the answers up: by 40 ms per 16 MB on a virtual machine.
-    """
-
-    def work() -> None:
-        libc = ctypes.CDLL(None)
-        longest = max(buffer.nbytes for buffer in buffers)
-        for begin in range(0, longest, _POPULATED_BYTES):
-            for buffer in buffers:
-                first = -(-(buffer.data_ptr() + begin) // mmap.PAGESIZE) * mmap.PAGESIZE
-                last = min(buffer.data_ptr() + buffer.nbytes, first + _POPULATED_BYTES) // mmap.PAGESIZE * mmap.PAGESIZE
-                if last > first and libc.madvise(
-                    ctypes.c_void_p(first), ctypes.c_size_t(last - first), _POPULATE_WRITE
-                ):
-                    return  # An older kernel: the pages come as they are written.
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
-
-
-def give_back() -> None:
-    """Return freed pages to the system: tensors of ever new sizes leave gaps in the heap, which glibc keeps otherwise."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)

@@ -137,6 +137,12 @@ def pack(model: nn.Module) -> int:
     return count
 
 
+def places(model: nn.Module) -> list[tuple[int, int]]:
+    """Address and bytes of every packed weight."""
+    found: list[torch.Tensor] = [one.packed for one in model.modules() if isinstance(one, PackedLinear)]
+    return [(torch.ops.mkldnn.data_ptr(packed), torch.ops.mkldnn._nbytes(packed)) for packed in found]
+
+
 def _plain(layer: Any) -> nn.Linear | None:
     """The layer, if it is a plain linear one."""
     plain = type(layer) is nn.Linear and layer.weight.dtype in (torch.float32, torch.bfloat16)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .. import pages
 from ..errors import Refusal
 from ..protocol import Load, Ready
 from . import loading, memory, vectors
@@ -15,7 +16,7 @@ from .arena import Block
 from .attention import SERVED_LAYER_TYPES, Part, Pass, Probe, reaches
 from .graphs import StaticDecode
 from .kv import KVMemory, KVShape, Places
-from .packing import pack
+from .packing import pack, places
 from .traced import TracedPass
 
 
@@ -44,6 +45,7 @@ class Runner:
                 self.static = self.static_decode(record=True)
         if self.device.type == "cpu":
             pack(self.model)
+            pages.make_huge(places(self.model))
             if self.kv is not None:
                 context = self.plan.context_length
                 self.traced = TracedPass.of(self.model, self._no_mask, self.kv, self._reach, context)
@@ -142,7 +144,7 @@ class Runner:
         self.kv = KVMemory(shapes, self.plan.tokens, self.dtype, self.device)
         self._reach = reaches(self.config, len(shapes))
         if self.device.type == "cpu":
-            memory.populate([states for layer in self.kv.layers for states in (layer.keys, layer.values)])
+            pages.populate([states for layer in self.kv.layers for states in (layer.keys, layer.values)])
 
     @torch.inference_mode()
     def _kv_shapes(self, path: str) -> list[KVShape]:

@@ -28,7 +28,8 @@ from .sequence import Running, Sequence
 
 log = structlog.get_logger(__name__)
 
-_TOKENS_PER_STEP = 512
+# Of prompts. A GPU needs the more to be busy, a CPU only more memory for them.
+_TOKENS_PER_STEP = {"cpu": 256, "cuda": 512}
 _EMBEDDING_TOKENS_PER_STEP = 4096
 # Of a prompt whose tokens' log probabilities are wanted: the logits of all of them are there at once.
 _SCORED_TOKENS_PER_STEP = 64
@@ -169,7 +170,8 @@ class Scheduler:
 
     def _chunks(self) -> list[tuple[Sequence, int]]:
         """How much of which prompt this step reads, oldest first."""
-        budget = max(_TOKENS_PER_STEP - len(self.running), _TOKENS_PER_STEP // 4)
+        most = _TOKENS_PER_STEP[self._runner.device.type]
+        budget = max(most - len(self.running), most // 4)
         chunks = []
         for sequence in self.reading:
             count = min(sequence.prompt_length - sequence.length, budget)

@@ -24,8 +24,6 @@ log = structlog.get_logger(__name__)
 _LONGEST_PAUSE = 30.0
 # What an engine's libraries read when they start, where the environment does not say it already.
 _LIBRARIES = {
-    # glibc asks for huge pages where the system leaves that to programs: weights are read some 5 % faster.
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     # oneDNN and PyTorch's bridge to it keep 0.3 MB each for every product and number of rows, else for 1,024 of them;
     # one that is needed again takes 0.2 ms to make.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",

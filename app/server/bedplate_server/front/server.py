@@ -10,6 +10,7 @@ from types import FrameType
 
 import uvicorn
 
+from .. import pages
 from ..config import Config
 from ..errors import Refusal
 from .app import Service
@@ -70,6 +71,7 @@ def serve(config: Config) -> None:
         signal.signal(number, server.handle_exit)
     # What is loaded by now stays: no collection needs to look through it.
     gc.freeze()
+    pages.give_back()
     try:
         server.run(sockets=[listener])
     finally:
