@@ -236,6 +236,8 @@ def test_values_that_are_not_numbers_fail_their_row_alone(
 
 
 def test_first_and_last_tokens_are_pressing(runners: Callable[[str], Runner]) -> None:
-    _, steps = run(Scheduler(runners("llama")), {0: [Generate(0, prompts(1)[0], 6, GREEDY)]})
-    with_tokens = [step.pressing for step in steps if step.tokens]
-    assert with_tokens == [True, False, False, False, False, True]
+    prompt = prompts(1)[0]
+    for count, wanted in ((1, [True] * 4 + [False] * 3 + [True]), (2, [True] + [False] * 6 + [True])):
+        asked = [Generate(number, [7 + number, *prompt], 8, GREEDY) for number in range(count)]
+        _, steps = run(Scheduler(runners("llama")), {0: asked})
+        assert [step.pressing for step in steps if step.tokens] == wanted

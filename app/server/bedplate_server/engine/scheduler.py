@@ -33,6 +33,8 @@ _TOKENS_PER_STEP = {"cpu": 256, "cuda": 512}
 _EMBEDDING_TOKENS_PER_STEP = 4096
 # Of a prompt whose tokens' log probabilities are wanted: the logits of all of them are there at once.
 _SCORED_TOKENS_PER_STEP = 64
+# So many tokens can make the first character that a client sees; if it is the only client, it waits for none of them.
+_TOKENS_PER_CHARACTER = 4
 # A prompt waits for another one being read if they begin alike for that many tokens: a copy is then cheaper.
 _WORTH_WAITING = 64
 
@@ -155,6 +157,7 @@ class Scheduler:
         samplers = [one.sampler for one in batch]
         tokens = next_tokens(logits, samplers)
         logprobs = logprobs_of(logits, tokens, samplers)
+        pressing = _TOKENS_PER_CHARACTER if len(batch) == 1 else 1
         for row, sequence in enumerate(batch):
             token = tokens[row]
             if token is None:
@@ -164,7 +167,7 @@ class Scheduler:
                 continue
             finish = sequence.take(token)
             outcome.tokens.append((sequence.id, token, finish, logprobs.get(row)))
-            outcome.pressing |= finish is not None or sequence.length == sequence.prompt_length
+            outcome.pressing |= finish is not None or sequence.length < sequence.prompt_length + pressing
             if finish is not None:
                 self._leave(sequence)
 
