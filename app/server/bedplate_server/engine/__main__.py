@@ -76,35 +76,46 @@ def main() -> int:
     gc.freeze()
     channel.sendall(protocol.frame(runner.facts))
     scheduler, outbox = Scheduler(runner, _GRAMMARS[0]), Outbox(channel)
-    tidied = time.monotonic()
+    tidying = _Tidying()
     try:
         while True:
             if scheduler.idle:
                 outbox.send()
-            _take_messages(scheduler)
+            _take_messages(scheduler, tidying)
             if not scheduler.idle:
                 outbox.put(scheduler.step())
-            if time.monotonic() - tidied > _TIDY_SECONDS:
-                pages.give_back()
-                tidied = time.monotonic()
+            tidying.after_work()
     except Exception:
         # The device's state is not to be trusted after an error in a batch; the front starts a new engine.
         log.exception("engine failed")
         return 1
 
 
-def _next() -> protocol.ToEngine:
-    """The next message; if none comes for a while, what the heap has to spare goes back meanwhile."""
-    with contextlib.suppress(queue.Empty):
-        return _INBOX.get(timeout=_QUIET_SECONDS)
-    pages.give_back()
-    return _INBOX.get()
+class _Tidying:
+    """Gives freed memory back to the system, from time to time while there is work and once when there is none."""
+
+    def __init__(self) -> None:
+        self._done = time.monotonic()
+
+    def after_work(self) -> None:
+        if time.monotonic() - self._done > _TIDY_SECONDS:
+            pages.give_back()
+            self._done = time.monotonic()
+
+    def next_message(self) -> protocol.ToEngine:
+        """The next message. What comes after a while without any finds everything tidy and is not held up by it."""
+        with contextlib.suppress(queue.Empty):
+            return _INBOX.get(timeout=_QUIET_SECONDS)
+        pages.give_back()
+        message = _INBOX.get()
+        self._done = time.monotonic()
+        return message
 
 
-def _take_messages(scheduler: Scheduler) -> None:
+def _take_messages(scheduler: Scheduler, tidying: _Tidying) -> None:
     """Hand over what has arrived, waiting if there is nothing else to do."""
     while scheduler.idle or not _INBOX.empty():
-        match _next():
+        match tidying.next_message():
             case Generate() | Embed() as request:
                 scheduler.add(request)
             case Cancel(job_id):
