@@ -128,8 +128,9 @@ def chat_numbers(peer: Peer, model: Path, streams: list[int]) -> dict[str, Any]:
 
 
 def body(asking: dict[str, Any], number: int) -> dict[str, Any]:
-    """A chat request unlike all others, so that no cache of prefixes answers it."""
-    text = " ".join(f"{number * 31 + word:x}" for word in range(PROMPT_WORDS))
+    """A chat request as long as all others and unlike them, so that no cache of prefixes answers it."""
+    # Three digits each; 31 shares no factor with their number, so that the first 3,840 requests begin differently.
+    text = " ".join(f"{0x100 + (number * 31 + word) % 0xF00:x}" for word in range(PROMPT_WORDS))
     return {**asking, "messages": [{"role": "user", "content": text}], "stream": True}
 
 
