@@ -43,6 +43,24 @@ def test_frequencies_follow_the_described_distribution() -> None:
         assert float((found - wanted).abs().sum()) < 0.12, sampling
 
 
+@pytest.mark.parametrize(("rows", "vocabulary"), [(16, 8192), (1, 128256), (64, 320), (3, 50257)])
+def test_greedy_takes_the_first_of_the_best(rows: int, vocabulary: int) -> None:
+    """However it looks for them: large batches are looked through in blocks."""
+    torch.manual_seed(5)
+    logits = torch.randn(rows, vocabulary)
+    greedy = [Sampler(Sampling()) for _ in range(rows)]
+    assert next_tokens(logits, greedy) == logits.argmax(dim=-1).tolist()
+    # The same value at both ends of a block, of several blocks, everywhere.
+    places = [[vocabulary - 1, 64, 127], [0, vocabulary - 1], [63, 64], list(range(vocabulary))]
+    for row, alike in enumerate(places[:rows]):
+        logits[row, alike] = 9.0
+    wanted = [min(alike) for alike in places[:rows]] + logits[len(places) :].argmax(dim=-1).tolist()
+    assert next_tokens(logits, greedy) == wanted
+    for number in (torch.nan, torch.inf):
+        logits[0, vocabulary // 2] = number
+        assert next_tokens(logits, greedy) == [None, *wanted[1:]]
+
+
 def test_the_short_list_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Flat distributions, where a short list of the best is not enough, mixed with steep ones."""
     torch.manual_seed(2)

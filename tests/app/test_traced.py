@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from bedplate_server.engine.attention import Pass
+from bedplate_server.engine.decoding import Layout
 from bedplate_server.engine.scheduler import Scheduler
 from bedplate_server.engine.traced import TracedPass
 from bedplate_server.protocol import Generate
@@ -28,6 +30,48 @@ def test_the_usual_families_run_as_graphs(models: dict[str, Path], shape: str) -
 @pytest.mark.parametrize("name", SERVED)
 def test_other_families_run_as_graphs(tmp_path: Path, name: str) -> None:
     assert load(written(tmp_path / name, name, SERVED[name])).traced is not None
+
+
+@pytest.mark.parametrize("name", [*SERVED])
+def test_attention_over_spans_is_in_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """With gaps where others have left, and answers of different lengths: Python attends only where prompts are read."""
+    runner = load(written(tmp_path / name, name, SERVED[name]), max_batch=8)
+    assert runner.traced is not None
+    asked = [list(range(5 + index, 22 + index)) for index in range(7)] + [list(range(7, 107))]
+    wanted = {index: generated(runner, prompt, 4 + 9 * (index % 3)) for index, prompt in enumerate(asked)}
+    calls: list[int] = []
+    attended = Pass.attend
+    monkeypatch.setattr(Pass, "attend", lambda self, index, *more: calls.append(index) or attended(self, index, *more))
+    described = Layout._described
+    spans: list[tuple[int, bool]] = []
+
+    def seen(self: Any, parts: Any) -> Any:
+        spans.append((len(parts), any(part.holes(torch.device("cpu")) for part in parts)))
+        return described(self, parts)
+
+    monkeypatch.setattr(Layout, "_described", seen)
+    scheduler = Scheduler(runner)
+    found: dict[int, list[int]] = {}
+    for index, prompt in enumerate(asked):
+        scheduler.add(Generate(index, prompt, 4 + 9 * (index % 3), GREEDY))
+    while not scheduler.idle:
+        prompts_read, before = bool(scheduler.waiting or scheduler.reading), len(calls)
+        for job, token, *_ in scheduler.step().tokens:
+            found.setdefault(job, []).append(token)
+        assert prompts_read or len(calls) == before
+    assert found == wanted
+    assert calls
+    assert any(holes for _, holes in spans)
+    assert max(count for count, _ in spans) > 1
+
+
+def test_the_graph_is_lean(models: dict[str, Path]) -> None:
+    """What costs more than it does is left out: means, divisions of sizes, conversions to what it is already."""
+    traced = load(models["llama"]).traced
+    assert traced is not None
+    kinds = {node.kind() for node in traced._graph.inlined_graph.nodes()}
+    assert {"aten::pow", "aten::sum", "mkldnn::_linear_pointwise"} & kinds
+    assert not {"aten::mean", "aten::floor_divide"} & kinds
 
 
 def looking(self: Any, inputs: torch.Tensor) -> torch.Tensor:

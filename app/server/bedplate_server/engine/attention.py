@@ -74,22 +74,35 @@ class Options:
     def attention(
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """[rows, kv heads, queries, size]; the queries of one kv head's group lie behind one another."""
-        if self.softcap is None and self.sinks is None and not _many_small(query):
-            return scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=self.scaling)
-        scaling = query.shape[-1] ** -0.5 if self.scaling is None else self.scaling
-        scores = torch.matmul(query, keys.transpose(2, 3)).float() * scaling
-        if self.softcap is not None:
-            scores = torch.tanh(scores / self.softcap) * self.softcap
-        if mask is not None:
-            scores = scores + mask
-        if self.sinks is None:
-            return torch.matmul(scores.softmax(dim=-1).to(values.dtype), values)
-        heads, queries = keys.shape[1], query.shape[2]
-        sinks = self.sinks.float().view(1, heads, -1, 1)
-        sinks = sinks.repeat_interleave(queries // sinks.shape[2], dim=2).expand(len(query), -1, -1, 1)
-        weights = torch.cat([scores, sinks], dim=-1).softmax(dim=-1)[..., :-1]
-        return torch.matmul(weights.to(values.dtype), values)
+        return attention(query, keys, values, mask, self.scaling, self.softcap, self.sinks)
+
+
+def attention(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """[rows, kv heads, queries, size]; the queries of one kv head's group lie behind one another. TorchScript, too."""
+    if softcap is None and sinks is None and not _many_small(query):
+        return scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scaling)
+    if scaling is None:
+        scaling = query.size(-1) ** -0.5
+    scores = torch.matmul(query, keys.transpose(2, 3)).float() * scaling
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if mask is not None:
+        scores = scores + mask
+    if sinks is None:
+        return torch.matmul(scores.softmax(dim=-1).to(values.dtype), values)
+    heads, queries = keys.size(1), query.size(2)
+    ends = sinks.float().view(1, heads, -1, 1)
+    ends = ends.repeat_interleave(queries // ends.size(2), dim=2).expand(query.size(0), -1, -1, 1)
+    weights = torch.cat([scores, ends], dim=-1).softmax(dim=-1)[..., :-1]
+    return torch.matmul(weights.to(values.dtype), values)
 
 
 def _many_small(query: torch.Tensor) -> bool:
@@ -97,7 +110,7 @@ def _many_small(query: torch.Tensor) -> bool:
 
     PyTorch's fused kernel takes one row's head after another; two batches of products are faster.
     """
-    return query.device.type == "cpu" and query.dtype == torch.float32 and len(query) >= 4 and query.shape[2] <= 16
+    return query.is_cpu and query.dtype == torch.float32 and query.size(0) >= 4 and query.size(2) <= 16
 
 
 class Attending(Protocol):

@@ -56,24 +56,37 @@ class KVLayer:
     def write(self, places: Places, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Store states [heads, tokens, size]."""
         rows = places.rows(self.heads)
-        self.keys.index_copy_(0, rows, keys.reshape(-1, keys.shape[2]))
-        self.values.index_copy_(0, rows, values.reshape(-1, values.shape[2]))
+        store(self.keys, rows, keys)
+        store(self.values, rows, values)
 
     def blocks(self, first: Block, count: int, begin: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Positions [begin, end) of `first` and the blocks of its size that follow, `count` together, without copying.
 
         Keys and values, [count, heads, end - begin, size].
         """
+        keys, values = (
+            stored(states, self.heads, first.start, first.size, count, begin, end)
+            for states in (self.keys, self.values)
+        )
+        return keys, values
 
-        def view(states: torch.Tensor) -> torch.Tensor:
-            size, length = states.shape[1], first.size
-            shape, strides = (
-                (count, self.heads, end - begin, size),
-                (length * self.heads * size, length * size, size, 1),
-            )
-            return states.as_strided(shape, strides, (first.start * self.heads + begin) * size)
 
-        return view(self.keys), view(self.values)
+def store(memory: torch.Tensor, rows: torch.Tensor, states: torch.Tensor) -> None:
+    """Write states [heads, tokens, size] into these rows [heads * tokens] of a layer's buffer. TorchScript, too."""
+    memory.index_copy_(0, rows, states.reshape(-1, states.size(2)))
+
+
+def stored(memory: torch.Tensor, heads: int, start: int, length: int, count: int, begin: int, end: int) -> torch.Tensor:
+    """[count, heads, end - begin, size]: positions [begin, end) of `count` blocks of `length` from `start` on.
+
+    TorchScript, too.
+    """
+    size = memory.size(1)
+    return memory.as_strided(
+        [count, heads, end - begin, size],
+        [length * heads * size, length * size, size, 1],
+        (start * heads + begin) * size,
+    )
 
 
 class KVMemory:

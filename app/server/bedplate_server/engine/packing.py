@@ -14,8 +14,9 @@ from transformers.activations import GELUActivation
 _ROWS = 16
 # A weight that the embedding shares would be there twice: up to this size that is worth it.
 _SHARED_BYTES = 2**28
-# Layers that Transformers' models give the same input, one after the other: one product makes the results of all.
-_TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+# Layers that Transformers' models give the same input, one after the other: one product makes the results of all. And
+# whether models then take those apart, which they may do only with what is contiguous.
+_TOGETHER = {("q_proj", "k_proj", "v_proj"): True, ("gate_proj", "up_proj"): False}
 # A layer of Transformers' encoders and the activation of what it makes.
 _ACTIVATED = ("dense", "intermediate_act_fn")
 
@@ -84,21 +85,22 @@ class PackedLinear(nn.Module):
 class Together(nn.Module):
     """Layers with one input, packed as one; the first that is called works for the others, too."""
 
-    def __init__(self, linears: list[nn.Linear]) -> None:
+    def __init__(self, linears: list[nn.Linear], *, contiguous: bool) -> None:
         super().__init__()
         weight = torch.cat([linear.weight for linear in linears])
         bias = None if linears[0].bias is None else torch.cat([linear.bias for linear in linears])
         self._linear = PackedLinear(weight, bias)
         self._sizes = [linear.out_features for linear in linears]
+        self._contiguous = contiguous
         # In one list, because setting a Module's attribute takes long: the inputs, then the results. Empty between passes.
         self._held: list[torch.Tensor] = []
 
     def forward(self, index: int, inputs: torch.Tensor) -> torch.Tensor:
-        """What layer `index` makes of `inputs`; contiguous, because models take it apart."""
+        """What layer `index` makes of `inputs`."""
         held = self._held
         if not held or inputs is not held[0]:
             parts = torch.split(self._linear(inputs), self._sizes, dim=-1)
-            held[:] = inputs, *(part.contiguous() for part in parts)
+            held[:] = inputs, *(part.contiguous() if self._contiguous else part for part in parts)
         result = held[index + 1]
         if index == len(self._sizes) - 1:
             held.clear()
@@ -131,8 +133,8 @@ def pack(model: nn.Module) -> int:
     shared = {weight.data_ptr() for weight in elsewhere}
     count = 0
     for module in list(model.modules()):
-        for names in _TOGETHER:
-            count += _pack_together(module, names)
+        for names, contiguous in _TOGETHER.items():
+            count += _pack_together(module, names, contiguous=contiguous)
         for name, child in module.named_children():
             if linear := _plain(child):
                 twice = linear.weight.data_ptr() in shared
@@ -163,12 +165,12 @@ def _plain(layer: Any) -> nn.Linear | None:
     return layer if plain else None
 
 
-def _pack_together(module: nn.Module, names: tuple[str, ...]) -> int:
+def _pack_together(module: nn.Module, names: tuple[str, ...], *, contiguous: bool) -> int:
     linears = [linear for name in names if (linear := _plain(getattr(module, name, None))) is not None]
     kinds = {(linear.in_features, linear.bias is None, linear.weight.dtype) for linear in linears}
     if len(linears) < len(names) or len(kinds) > 1:
         return 0
-    together = Together(linears)
+    together = Together(linears, contiguous=contiguous)
     for index, (name, linear) in enumerate(zip(names, linears, strict=True)):
         setattr(module, name, Member(together, index, linear).eval())
     return len(linears)

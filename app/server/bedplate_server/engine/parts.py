@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from .arena import Block
-from .attention import Options, Reach
+from .attention import Options, Reach, attention
 from .kv import KVLayer
 
 # A span may skip that many unused blocks: looking at them costs less than another call.
@@ -80,23 +80,22 @@ class Span:
         return self
 
     def attend(self, layer: KVLayer, reach: Reach, query: torch.Tensor, options: Options) -> torch.Tensor:
-        heads, tokens, size = query.shape
-        if reach.kind not in self._masks:
-            self._masks[reach.kind] = self._mask(reach, query)
-        first, mask = self._masks[reach.kind]
-        keys, values = layer.blocks(self._first, self._count, first, max(self._lengths))
-        rows = query.transpose(0, 1)
-        if tokens < self._count:
-            spread, members = self._holes(query.device)
-            rows = rows.index_select(0, spread)
-        grouped = rows.reshape(self._count, keys.shape[1], heads // keys.shape[1], size)
-        result = options.attention(grouped, keys, values, mask)
-        if tokens < self._count:
-            result = result.index_select(0, members)
-        return result.reshape(tokens, heads, -1)
+        begin, mask = self.seen(reach, query)
+        keys, values = layer.blocks(self._first, self._count, begin, max(self._lengths))
+        spread, members = self.holes(query.device) or (None, None)
+        return among(query, keys, values, mask, spread, members, options.scaling, options.softcap, options.sinks)
 
-    def _mask(self, reach: Reach, query: torch.Tensor) -> tuple[int, torch.Tensor | None]:
+    def numbers(self, begin: int) -> list[int]:
+        """Its tokens, its blocks, and which positions of those, of which the first is `begin`, for a graph."""
+        return [self.start, self.stop, self._first.start, self._first.size, self._count, begin, max(self._lengths)]
+
+    def seen(self, reach: Reach, like: torch.Tensor) -> tuple[int, torch.Tensor | None]:
         """The first position that any token sees, and the mask from there on; none if all see the same."""
+        if reach.kind not in self._masks:
+            self._masks[reach.kind] = self._mask(reach, like)
+        return self._masks[reach.kind]
+
+    def _mask(self, reach: Reach, like: torch.Tensor) -> tuple[int, torch.Tensor | None]:
         firsts = [reach.first(length - 1) for length in self._lengths]
         first, end = min(firsts), max(self._lengths)
         if min(self._lengths) == end and self._count == len(self._lengths):
@@ -105,20 +104,45 @@ class Span:
         seen = [(first, end)] * self._count
         for place, low, length in zip(self._members, firsts, self._lengths, strict=True):
             seen[place] = (low, length)
-        low, high = torch.tensor(seen, device=query.device)[:, :, None].unbind(dim=1)
-        keys = torch.arange(first, end, device=query.device)
+        low, high = torch.tensor(seen, device=like.device)[:, :, None].unbind(dim=1)
+        keys = torch.arange(first, end, device=like.device)
         hidden = (keys >= high) | (keys < low)
-        mask = torch.zeros(hidden.shape, dtype=query.dtype, device=query.device).masked_fill_(hidden, -torch.inf)
+        mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device).masked_fill_(hidden, -torch.inf)
         return first, mask[:, None, None]
 
-    def _holes(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    def holes(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Which token stands at each block's place (any, where there is none), and the places of the tokens."""
+        if self._count == len(self._members):
+            return None
         if self._index is None:
             spread = [0] * self._count
             for token, place in enumerate(self._members):
                 spread[place] = token
             self._index = torch.tensor(spread, device=device), torch.tensor(self._members, device=device)
         return self._index
+
+
+def among(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None,
+    spread: torch.Tensor | None,
+    members: torch.Tensor | None,
+    scaling: float | None,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """[tokens, heads, size] for the query [heads, tokens, size] of a span. TorchScript, too."""
+    heads, tokens, size = query.shape
+    rows = query.transpose(0, 1)
+    if spread is not None:
+        rows = rows.index_select(0, spread)
+    grouped = rows.reshape(keys.size(0), keys.size(1), heads // keys.size(1), size)
+    result = attention(grouped, keys, values, mask, scaling, softcap, sinks)
+    if members is not None:
+        result = result.index_select(0, members)
+    return result.reshape(tokens, heads, -1)
 
 
 def spans(blocks: list[Block]) -> list[Span]:

@@ -89,7 +89,7 @@ class Runner:
         places = Places(*inputs[1:])
         if self.traced is not None and not adapters:
             kept = torch.arange(len(tokens)) if keep is None else torch.tensor(keep, dtype=torch.long)
-            return self.traced.forward((inputs[:1], inputs[1:2], kept), Pass(self.kv, self._reach, places, parts))
+            return self.traced.forward((inputs[:1], inputs[1:2], kept), places, parts)
         Pass.adapters = [(name, torch.tensor(which, device=self.device)) for name, which in adapters.items()]
         return self._pass(
             inputs, places, parts, 0 if keep is None else torch.tensor(keep, dtype=torch.long, device=self.device)

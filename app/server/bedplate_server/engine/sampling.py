@@ -12,6 +12,8 @@ from .grammar import GrammarState
 
 # Enough for nearly every top_p: the rest of the vocabulary is only looked at when it is not.
 _SHORT_LIST = 256
+# Of more logits than these a CPU looks for the best in blocks.
+_LOOKED_THROUGH, _BLOCK = 2**14, 64
 
 
 class Sampler:
@@ -43,7 +45,7 @@ class Sampler:
 def next_tokens(logits: torch.Tensor, samplers: list[Sampler]) -> list[int | None]:
     """Token ids for `logits` [rows, vocabulary]; None for a row whose logits are not numbers."""
     logits = adjusted(logits.float(), [sampler.adjustments for sampler in samplers])
-    best, chosen = logits.max(dim=-1)
+    best, chosen = _best(logits)
     drawn = [row for row, sampler in enumerate(samplers) if sampler.settings.temperature > 0]
     for cuts, draw in ((False, _draw), (True, _draw_cut)):
         rows = [row for row in drawn if samplers[row].cuts is cuts]
@@ -53,9 +55,20 @@ def next_tokens(logits: torch.Tensor, samplers: list[Sampler]) -> list[int | Non
             temperature = _column([one.temperature for one in settings], logits)
             # With the best at 0 no temperature overflows.
             chosen[rows] = draw((logits[rows] - best[rows, None]) / temperature, settings, uniform)
-    # One transfer for both: on a GPU each waits for the device.
-    tokens: list[int] = torch.where(torch.isfinite(best), chosen, -1).tolist()
+    # One transfer for both: on a GPU each waits for the device. Finite is what leaves nothing without itself.
+    tokens: list[int] = torch.where(best - best == 0, chosen, -1).tolist()
     return [None if token < 0 else token for token in tokens]
+
+
+def _best(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest logit of each row, not a number if one of them is not, and the first index that has it."""
+    rows, vocabulary = logits.shape
+    if not logits.is_cpu or logits.numel() < _LOOKED_THROUGH or vocabulary % _BLOCK:
+        return logits.max(dim=-1)
+    # A CPU finds a largest value many times faster than its place.
+    blocks = logits.view(rows, -1, _BLOCK)
+    best, block = blocks.amax(dim=-1).max(dim=-1)
+    return best, block * _BLOCK + blocks[torch.arange(rows), block].argmax(dim=-1)
 
 
 def logprobs_of(logits: torch.Tensor, tokens: list[int | None], samplers: list[Sampler]) -> dict[int, Logprobs]:

@@ -1,30 +1,32 @@
 """A CPU's pass as one TorchScript graph: a small model's stock classes spend as long in Python as in their products.
 
-The graph is traced once, from the model's own code, and takes any number of tokens. Attention stays what attention.py
-makes of it: an operator that the graph calls. A model whose code looks at values, or of which the graph computes
-something else, runs as it is.
+The graph is traced once, from the model's own code, and takes any number of tokens. Attention over spans alone is in it
+(decoding.py); where prompts are read it stays what attention.py makes of it, an operator that the graph calls. A model
+whose code looks at values, or of which the graph computes something else, runs as it is.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import structlog
 import torch
 from torch import nn
 from torch.jit._trace import TracerWarning
+from torch.overrides import TorchFunctionMode
 
 from .arena import SMALLEST, Block
-from .attention import Options, Pass, Reach
+from .attention import Options, Part, Pass, Reach
+from .decoding import Layout, compiled
 from .kv import KVMemory, Places
 from .packing import PackedLinear
-from .parts import PromptChunk
+from .parts import PromptChunk, Span
 
 log = structlog.get_logger(__name__)
 
-# How many tokens the graph is traced over, and over how many it is then compared with the model, by turns; its first run
-# also optimizes it.
+# How many tokens of a prompt the graph is traced over, and over how many it is then compared with the model, by turns.
 _TRACED, _COMPARED = 5, (2, 1, 17)
 
 
@@ -32,8 +34,16 @@ class _Unfit(Exception):
     """The graph is not the model."""
 
 
+def _unoptimized() -> Any:
+    """Further optimized a graph would be 1 % faster, and twice as large."""
+    return torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
+
+
 class _Whole(nn.Module):
     """What is traced: logits [keep, vocabulary] for tokens and positions [1, tokens] and the indexes `keep`."""
+
+    # What a graph is given beside these; see decoding.py.
+    given: tuple[torch.Tensor, ...] = ()
 
     def __init__(self, model: Any, mask: torch.Tensor) -> None:
         super().__init__()
@@ -44,7 +54,10 @@ class _Whole(nn.Module):
         for number, layer in enumerate(packed):
             self.register_buffer(f"packed_{number}", layer.packed)
 
-    def forward(self, tokens: torch.Tensor, positions: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, tokens: torch.Tensor, positions: torch.Tensor, keep: torch.Tensor, given: tuple[torch.Tensor, ...]
+    ) -> torch.Tensor:
+        _Whole.given = given
         logits: torch.Tensor = self._model[0](
             input_ids=tokens, position_ids=positions, attention_mask=self._mask, use_cache=False, logits_to_keep=keep
         ).logits
@@ -52,21 +65,61 @@ class _Whole(nn.Module):
 
 
 class _Listening:
-    """The pass while the graph is traced: learns what each layer wants, and leaves the operator's call in the graph."""
+    """The pass while the graph is traced: learns what each layer wants, and leaves its attention's call in the graph."""
 
-    def __init__(self, told: Pass, options: dict[int, Options]) -> None:
-        self._told, self._options = told, options
+    def __init__(self, told: Pass, layout: Layout, options: dict[int, Options]) -> None:
+        self._told, self._layout, self._options = told, layout, options
 
     def attend(
         self, index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
     ) -> torch.Tensor:
         self._options[index] = options
+        own = self._layout.of_layer(index, _Whole.given)
         Pass.current = self._told
         try:
-            result: torch.Tensor = torch.ops.bedplate.attend(query, key, value, index)
+            result: torch.Tensor = compiled()(
+                query, key, value, index, *own, options.scaling, options.softcap, options.sinks
+            )
             return result
         finally:
             Pass.current = self
+
+
+class _Lean(TorchFunctionMode):
+    """Has the graph of a float32 model do without operators that cost a small layer more than they do for it."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        one = args[0] if args else None
+        if not isinstance(one, torch.Tensor) or one.dtype != torch.float32 or not one.dim():
+            return func(*args, **given)
+        match getattr(func, "__name__", ""), *args[1:]:
+            case ("to", torch.float32) | ("float",) if not given:
+                return one
+            case "mean", -1:
+                return one.sum(-1, **given) * _constant(1 / _features(one.shape), one)
+            case "add", float() as number if not given:
+                return one + _constant(number, one)
+            case "mul", float() as number if not given:
+                return one * _constant(number, one)
+        result = func(*args, **given)
+        if func == torch.Tensor.shape.__get__ and one.dim() > 1:  # type: ignore[attr-defined]
+            # The number of features is the model's; what follows from it is known before any pass.
+            return *result[:-1], _features(result)
+        return result
+
+
+def _constant(number: float, like: torch.Tensor) -> torch.Tensor:
+    """Of one dimension: of a number, and of a tensor without dimensions, an operator makes a new tensor in every pass."""
+    return like.new_tensor([number])
+
+
+def _features(shape: Any) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TracerWarning)
+        return int(shape[-1])
 
 
 class TracedPass:
@@ -75,8 +128,10 @@ class TracedPass:
     # Whose graph is running.
     _running: ClassVar[TracedPass | None] = None
 
-    def __init__(self, model: Any, mask: torch.Tensor) -> None:
+    def __init__(self, model: Any, mask: torch.Tensor, memory: KVMemory, reach: list[Reach]) -> None:
         self._whole = _Whole(model, mask).eval()
+        self._memory, self._reach = memory, reach
+        self._layout = Layout(memory, reach)
         self._options: dict[int, Options] = {}
         self._graph: Any = None
 
@@ -86,15 +141,16 @@ class TracedPass:
         cls, model: Any, mask: torch.Tensor, memory: KVMemory, reach: list[Reach], context: int
     ) -> TracedPass | None:
         """Traced and compared in `memory`, where nothing may be stored yet; None if the graph cannot be had."""
-        made = cls(model, mask)
+        made = cls(model, mask, memory, reach)
 
-        def example(count: int) -> tuple[tuple[torch.Tensor, ...], Pass]:
+        def example(count: int) -> tuple[tuple[torch.Tensor, ...], Places, list[Part]]:
             count = min(count, context)
             block = Block(0, SMALLEST)
             tokens = torch.arange(count)
             inputs = tokens[None] % model.get_input_embeddings().num_embeddings, tokens[None], tokens[count // 2 :]
             places = Places(tokens, torch.full_like(tokens, block.start), torch.full_like(tokens, block.size))
-            return inputs, Pass(memory, reach, places, [PromptChunk(0, count, block, 0)])
+            # A single token is an answer's, too.
+            return inputs, places, [Span(0, [block]).at([1]) if count == 1 else PromptChunk(0, count, block, 0)]
 
         try:
             made._trace(*example(_TRACED))
@@ -108,37 +164,42 @@ class TracedPass:
             memory.clear(Block(0, SMALLEST))
         return made
 
-    def forward(self, inputs: tuple[torch.Tensor, ...], current: Pass) -> torch.Tensor:
+    def forward(self, inputs: tuple[torch.Tensor, ...], places: Places, parts: Sequence[Part]) -> torch.Tensor:
         """Logits [keep, vocabulary] for tokens and positions [1, tokens] and the indexes [keep]."""
-        Pass.current, TracedPass._running = current, self
+        Pass.current, TracedPass._running = Pass(self._memory, self._reach, places, parts), self
         try:
-            logits: torch.Tensor = self._graph(*inputs)
+            with _unoptimized():
+                logits: torch.Tensor = self._graph(*inputs, self._layout.tensors(places, parts))
             return logits
         finally:
             Pass.current = TracedPass._running = None
 
-    def _trace(self, inputs: tuple[torch.Tensor, ...], current: Pass) -> None:
-        Pass.current, TracedPass._running = _Listening(current, self._options), self
+    def _trace(self, inputs: tuple[torch.Tensor, ...], places: Places, parts: Sequence[Part]) -> None:
+        told = Pass(self._memory, self._reach, places, parts)
+        given = self._layout.tensors(places, parts)
+        Pass.current, TracedPass._running = _Listening(told, self._layout, self._options), self
         try:
-            with warnings.catch_warnings(record=True) as told:
+            with warnings.catch_warnings(record=True) as heard:
                 warnings.simplefilter("always")
-                traced: Any = torch.jit.trace(self._whole, inputs, check_trace=False)  # type: ignore[no-untyped-call]
+                with _Lean(), _unoptimized():
+                    traced: Any = torch.jit.trace(self._whole, (*inputs, given), check_trace=False)  # type: ignore[no-untyped-call]
                 self._graph = torch.jit.freeze(traced)
         finally:
             Pass.current = TracedPass._running = None
-        for warning in told:
+            _Whole.given = ()
+        for warning in heard:
             if issubclass(warning.category, TracerWarning):
                 raise _Unfit(str(warning.message))
 
-    def _compare(self, inputs: tuple[torch.Tensor, ...], current: Pass) -> None:
+    def _compare(self, inputs: tuple[torch.Tensor, ...], places: Places, parts: Sequence[Part]) -> None:
         """Nothing but rounding may differ."""
-        Pass.current = current
+        Pass.current = Pass(self._memory, self._reach, places, parts)
         try:
-            wanted = self._whole(*inputs)
+            wanted = self._whole(*inputs, ())
         finally:
             Pass.current = None
         tolerance = float(wanted.abs().max()) * torch.finfo(wanted.dtype).eps ** 0.5
-        found = self.forward(inputs, current)
+        found = self.forward(inputs, places, parts)
         if found.shape != wanted.shape or not float((found - wanted).abs().max()) <= tolerance:
             raise _Unfit("it computes something else.")
 
