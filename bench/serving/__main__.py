@@ -81,7 +81,7 @@ def heading() -> dict[str, Any]:
     """How to get these numbers again."""
     return {
         "command": ".venv/bin/python -m bench.serving",
-        "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
+        "machine": {"cores": os.cpu_count(), "cpu": processor(), "python": platform.python_version()},
         "versions": versions(),
         "conditions": {
             "threads": 1,
@@ -149,13 +149,20 @@ def repeated(port: int, clients: int, requests: int, fresh: Callable[[], dict[st
 
 
 def embedding_numbers(ours: Peer, model: Path) -> dict[str, Any]:
-    """Texts per second, medians of three: the service at 16 clients of one text each, sentence-transformers text by text."""
+    """Texts per second, medians of three: the service at 16 clients of one text each, sentence-transformers text by text.
+
+    Of the service also in bfloat16, which is the models[].dtype for CPUs that compute in it, and how near its vectors
+    then come to float32's: the smallest cosine of 32 texts.
+    """
     texts = [" ".join(f"{n * 17 + word:x}" for word in range(6 + n % 12)) for n in range(TEXTS)]
-    with running(ours, model) as server:
-        bodies = [{"model": server.model, "input": text, "encoding_format": "base64"} for text in texts]
-        load.measure(load.embed, server.port, bodies[:32], CLIENTS)
-        measured = [load.measure(load.embed, server.port, bodies, CLIENTS) for _ in range(3)]
-    served = statistics.median(float(one["per_second"]) for one in measured)
+    served, vectors = {}, {}
+    for dtype in ("float32", "bfloat16"):
+        with running(ours, model, dtype=dtype) as server:
+            bodies = [{"model": server.model, "input": text, "encoding_format": "base64"} for text in texts]
+            load.measure(load.embed, server.port, bodies[:32], CLIENTS)
+            measured = [load.measure(load.embed, server.port, bodies, CLIENTS) for _ in range(3)]
+            vectors[dtype] = load.vectors(server.port, {"model": server.model, "input": texts[:32]})
+        served[dtype] = statistics.median(float(one["per_second"]) for one in measured)
     encode = [str(peer_python("sentence-transformers", CONSOLE)), str(ROOT / "bench" / "serving" / "encode.py")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     alone = [
@@ -172,11 +179,17 @@ def embedding_numbers(ours: Peer, model: Path) -> dict[str, Any]:
         for _ in measured
     ]
     theirs = statistics.median(alone)
+    # They are normalized.
+    pairs = zip(vectors["float32"], vectors["bfloat16"], strict=True)
+    cosines = [sum(one * other for one, other in zip(*pair, strict=True)) for pair in pairs]
     return {
         "clients": CLIENTS,
-        "bedplate_texts_per_second": served,
+        "bedplate_texts_per_second": served["float32"],
+        "bedplate_bfloat16_texts_per_second": served["bfloat16"],
         "sentence_transformers_texts_per_second": round(theirs, 1),
-        "ratio": round(served / theirs, 2),
+        "ratio": round(served["float32"] / theirs, 2),
+        "ratio_bfloat16": round(served["bfloat16"] / theirs, 2),
+        "smallest_cosine_bfloat16": round(min(cosines), 5),
     }
 
 
@@ -215,6 +228,13 @@ def versions() -> dict[str, str]:
         lines = (REQUIREMENTS / f"{lock}.txt").read_text().splitlines()
         found[lock] = next(line.split("==")[1].split()[0] for line in lines if line.startswith(f"{package}=="))
     return {**found, "torch": "2.13.0+cpu"}
+
+
+def processor() -> str:
+    """The processor as it names itself, and what it has for products of bfloat16."""
+    lines = dict(line.split("\t", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if "\t" in line)
+    has = [flag for flag in lines.get("flags", "").split() if flag in ("avx512f", "avx512_bf16", "amx_bf16")]
+    return " ".join([lines.get("model name", "unknown").strip(": "), *has])
 
 
 def revision() -> str:

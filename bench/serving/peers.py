@@ -129,14 +129,14 @@ class Running:
 
 
 @contextmanager
-def running(peer: Peer, model: Path, device: str = "cpu", batch: int = BATCH) -> Iterator[Running]:
-    """The peer serving `model`, loaded and answering; ended afterwards, whatever happens. `batch`: sequences of our own."""
+def running(peer: Peer, model: Path, device: str = "cpu", batch: int = BATCH, dtype: str = "auto") -> Iterator[Running]:
+    """The peer serving `model`, loaded and answering; ended afterwards, whatever happens. `batch`, `dtype`: of our own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     HOME.mkdir(parents=True, exist_ok=True)
     config = HOME / "service.yml"
-    config.write_text(json.dumps(_config(model, port, device, batch)))
+    config.write_text(json.dumps(_config(model, port, device, batch, dtype)))
     filled = {"model": str(model), "name": model.name, "port": str(port), "config": str(config), "device": device}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HOME": str(HOME / "huggingface"), **peer.environment}
@@ -159,8 +159,8 @@ def running(peer: Peer, model: Path, device: str = "cpu", batch: int = BATCH) ->
         _end(process)
 
 
-def _config(model: Path, port: int, device: str, batch: int) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": model.name, "path": str(model), "device": device}
+def _config(model: Path, port: int, device: str, batch: int, dtype: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": model.name, "path": str(model), "device": device, "dtype": dtype}
     if model.name != "encoder":
         entry |= {"max_batch": batch, "context_length": CONTEXT}
         if device == "cpu":
