@@ -20,7 +20,7 @@ class Layout:
     def __init__(self, memory: KVMemory, reach: Sequence[Reach]) -> None:
         self._states = tuple(states for layer in memory.layers for states in (layer.keys, layer.values))
         self._heads = sorted({layer.heads for layer in memory.layers})
-        self._kinds = list({one.kind: one for one in reach}.values())
+        self._kinds = list(dict.fromkeys(reach))
         self._layers = [
             (self._heads.index(layer.heads), self._kinds.index(one))
             for layer, one in zip(memory.layers, reach, strict=True)
