@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from .attention import Part, Reach
+from .attention import Options, Part, Pass, Reach
 from .kv import KVMemory, Places, store, stored
 from .parts import Span, among
 
@@ -34,8 +32,9 @@ class Layout:
         rows = [places.rows(heads) for heads in self._heads]
         plans = [self._no_spans] * len(self._kinds)
         masks, holes = self._none, self._nothing
-        if all(isinstance(part, Span) for part in parts):
-            plans, masks, holes = self._described(parts)  # type: ignore[arg-type]
+        spans = [part for part in parts if isinstance(part, Span)]
+        if len(spans) == len(parts):
+            plans, masks, holes = self._described(spans)
         return (*rows, *plans, masks, holes, *self._states)
 
     def of_layer(self, index: int, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
@@ -79,7 +78,28 @@ class _Joined:
         return torch.cat(self._found)
 
 
-def _attend(
+def _attend_anyhow(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layer: int,
+    scaling: float | None,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """The operator: what the pass under way makes of it, whatever its parts are."""
+    assert Pass.current is not None
+    return Pass.current.attend(layer, query, key, value, Options(scaling, softcap, sinks))
+
+
+_OPERATORS: Any = torch.library.Library("bedplate", "DEF")  # type: ignore[no-untyped-call]
+_OPERATORS.define(
+    "attend(Tensor query, Tensor key, Tensor value, int layer, float? scaling, float? softcap, Tensor? sinks) -> Tensor"
+)
+_OPERATORS.impl("attend", _attend_anyhow, "CPU")
+
+
+def attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -94,10 +114,11 @@ def _attend(
     softcap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """[1, tokens, heads, size] for [1, heads, tokens, size]; without spans, what the operator makes of it."""
+    """[1, tokens, heads, size] for [1, heads, tokens, size]; without spans, what the operator makes of it. TorchScript."""
     spans: list[list[int]] = plan.tolist()
     if len(spans) == 0:
-        return torch.ops.bedplate.attend(query, key, value, layer)  # type: ignore[no-any-return]
+        found: torch.Tensor = torch.ops.bedplate.attend(query, key, value, layer, scaling, softcap, sinks)
+        return found
     store(keys, rows, key[0])
     store(values, rows, value[0])
     heads = key.size(1)
@@ -119,11 +140,3 @@ def _attend(
         results.append(among(asked, held, weighed, mask, spread, members, scaling, softcap, sinks))
     result = results[0] if len(results) == 1 else torch.cat(results)
     return result.unsqueeze(0)
-
-
-@functools.cache
-def compiled() -> Any:
-    """`_attend` as TorchScript, for a graph to call; the operator must have been registered."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return torch.jit.script(_attend)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
 from typing import Any
 
 import torch
 from torch import nn
 from transformers.activations import GELUActivation
+
+from .scripted import scripted
 
 # The number of rows the layout is chosen for; measured best over 1 to 512 (bench/results).
 _ROWS = 16
@@ -49,14 +49,6 @@ def _product(inputs: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | No
     return result
 
 
-@functools.cache
-def _compiled() -> Any:
-    """The product as TorchScript: its list of no scalars is of a type that a traced graph takes from there alone."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return torch.jit.script(_product)
-
-
 class PackedLinear(nn.Module):
     """A linear layer with its weight in oneDNN's layout; the plain one is kept only where an embedding has it anyway.
 
@@ -72,7 +64,8 @@ class PackedLinear(nn.Module):
         self.bias = bias
         self.weight = weight if shared else None
         self._gelu = gelu
-        self._product = _compiled()
+        # A traced graph takes a list of no scalars, as a product wants one, from TorchScript alone.
+        self._product = scripted(_product)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = self._product(inputs, self.packed, self.bias, self._gelu)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import structlog
 import torch
@@ -19,10 +19,11 @@ from torch.overrides import TorchFunctionMode
 
 from .arena import SMALLEST, Block
 from .attention import Options, Part, Pass, Reach
-from .decoding import Layout, compiled
+from .decoding import Layout, attend
 from .kv import KVMemory, Places
 from .packing import PackedLinear
 from .parts import PromptChunk, Span
+from .scripted import scripted
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +37,7 @@ class _Unfit(Exception):
 
 def _unoptimized() -> Any:
     """Further optimized a graph would be 1 % faster, and twice as large."""
-    return torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
+    return torch.jit.optimized_execution(False)  # type: ignore[attr-defined]  # its module does not list it in __all__
 
 
 class _Whole(nn.Module):
@@ -65,19 +66,18 @@ class _Whole(nn.Module):
 
 
 class _Listening:
-    """The pass while the graph is traced: learns what each layer wants, and leaves its attention's call in the graph."""
+    """The pass while the graph is traced: leaves the call of each layer's attention in the graph."""
 
-    def __init__(self, told: Pass, layout: Layout, options: dict[int, Options]) -> None:
-        self._told, self._layout, self._options = told, layout, options
+    def __init__(self, told: Pass, layout: Layout) -> None:
+        self._told, self._layout = told, layout
 
     def attend(
         self, index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
     ) -> torch.Tensor:
-        self._options[index] = options
         own = self._layout.of_layer(index, _Whole.given)
         Pass.current = self._told
         try:
-            result: torch.Tensor = compiled()(
+            result: torch.Tensor = scripted(attend)(
                 query, key, value, index, *own, options.scaling, options.softcap, options.sinks
             )
             return result
@@ -105,7 +105,7 @@ class _Lean(TorchFunctionMode):
             case "mul", float() as number if not given:
                 return one * _constant(number, one)
         result = func(*args, **given)
-        if func == torch.Tensor.shape.__get__ and one.dim() > 1:  # type: ignore[attr-defined]
+        if getattr(func, "__self__", None) is torch.Tensor.shape and one.dim() > 1:
             # The number of features is the model's; what follows from it is known before any pass.
             return *result[:-1], _features(result)
         return result
@@ -125,14 +125,10 @@ def _features(shape: Any) -> int:
 class TracedPass:
     """The graph of `model`, packed already; None in its place where it has none."""
 
-    # Whose graph is running.
-    _running: ClassVar[TracedPass | None] = None
-
     def __init__(self, model: Any, mask: torch.Tensor, memory: KVMemory, reach: list[Reach]) -> None:
         self._whole = _Whole(model, mask).eval()
         self._memory, self._reach = memory, reach
         self._layout = Layout(memory, reach)
-        self._options: dict[int, Options] = {}
         self._graph: Any = None
 
     @classmethod
@@ -166,18 +162,18 @@ class TracedPass:
 
     def forward(self, inputs: tuple[torch.Tensor, ...], places: Places, parts: Sequence[Part]) -> torch.Tensor:
         """Logits [keep, vocabulary] for tokens and positions [1, tokens] and the indexes [keep]."""
-        Pass.current, TracedPass._running = Pass(self._memory, self._reach, places, parts), self
+        Pass.current = Pass(self._memory, self._reach, places, parts)
         try:
             with _unoptimized():
                 logits: torch.Tensor = self._graph(*inputs, self._layout.tensors(places, parts))
             return logits
         finally:
-            Pass.current = TracedPass._running = None
+            Pass.current = None
 
     def _trace(self, inputs: tuple[torch.Tensor, ...], places: Places, parts: Sequence[Part]) -> None:
         told = Pass(self._memory, self._reach, places, parts)
         given = self._layout.tensors(places, parts)
-        Pass.current, TracedPass._running = _Listening(told, self._layout, self._options), self
+        Pass.current = _Listening(told, self._layout)
         try:
             with warnings.catch_warnings(record=True) as heard:
                 warnings.simplefilter("always")
@@ -185,7 +181,7 @@ class TracedPass:
                     traced: Any = torch.jit.trace(self._whole, (*inputs, given), check_trace=False)  # type: ignore[no-untyped-call]
                 self._graph = torch.jit.freeze(traced)
         finally:
-            Pass.current = TracedPass._running = None
+            Pass.current = None
             _Whole.given = ()
         for warning in heard:
             if issubclass(warning.category, TracerWarning):
@@ -202,15 +198,3 @@ class TracedPass:
         found = self.forward(inputs, places, parts)
         if found.shape != wanted.shape or not float((found - wanted).abs().max()) <= tolerance:
             raise _Unfit("it computes something else.")
-
-    @staticmethod
-    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, index: int) -> torch.Tensor:
-        """The operator: the attention of layer `index` in the pass under way."""
-        current, running = Pass.current, TracedPass._running
-        assert current is not None and running is not None
-        return current.attend(index, query, key, value, running._options[index])
-
-
-_OPERATORS: Any = torch.library.Library("bedplate", "DEF")  # type: ignore[no-untyped-call]
-_OPERATORS.define("attend(Tensor query, Tensor key, Tensor value, int layer) -> Tensor")
-_OPERATORS.impl("attend", TracedPass.attend, "CPU")
