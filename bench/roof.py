@@ -1,7 +1,7 @@
 """How near a model's tokens come to what the device's memory allows: each token of one stream reads every weight once.
 
     .venv/bin/python -m bench.roof --streams 1         on a CPU: the 100 M model, one thread
-    .venv/bin/python -m bench.roof --device cuda --model eight_b --python ENV/bin/python --transformers PEER/bin/transformers
+    .venv/bin/python -m bench.roof --device cuda --model eight_b_bf16 --python ENV/bin/python --transformers PEER/bin/transformers
                                                        on a GPU: random weights in the shape of an 8B model, bfloat16
 
 ENV has what a server's inference environment has, PEER transformers[serving] 5.23, both with PyTorch for the device. The roof is the

@@ -1,7 +1,8 @@
 """The inference service beside its peers: tokens per second, time to the first token, memory, embeddings.
 
     .venv/bin/python -m bench.serving                  everything; writes bench/results/serving.json
-    .venv/bin/python -m bench.serving --models tiny    this model alone (tiny, hundred, encoder); writes its part of the file
+    .venv/bin/python -m bench.serving --models tiny    this model alone (tiny, hundred, both with _bf16, encoder); writes its part of the file
+    .venv/bin/python -m bench.serving --result NAME    writes bench/results/NAME.json: another machine's
     .venv/bin/python -m bench.serving --quick          the tiny model with 1 and 16 streams; writes nothing
 
 All servers are started and loaded in this one run, each from a locked environment of its own, with one thread for
@@ -21,6 +22,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,8 +36,8 @@ from bench.serving.peers import BATCH, CONTEXT, KV_MEGABYTES, REQUIREMENTS, Peer
 from ops.paths import ROOT
 from ops.service_env import service_python
 
-RESULT = ROOT / "bench" / "results" / "serving.json"
-MODELS = ("tiny", "hundred", "encoder")
+RESULTS = ROOT / "bench" / "results"
+MODELS = ("tiny", "hundred", "tiny_bf16", "hundred_bf16", "encoder")
 # By model, how many requests each number of streams asks.
 REQUESTS = {"tiny": {1: 12, 4: 16, 16: 64, 64: 128}, "hundred": {1: 4, 4: 8, 16: 32, 64: 64}}
 PROMPT_WORDS, ANSWER_TOKENS = 20, 48
@@ -50,6 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the tiny model, 1 and 16 streams; nothing is written")
     parser.add_argument("--models", default=",".join(MODELS), help="only these, comma separated")
+    parser.add_argument("--result", default="serving", help="the name of the file that is written")
     parser.add_argument("--peers", help="only these, comma separated; nothing is written")
     parser.add_argument("--lock", type=Path, help="hold this file's lock while servers are measured")
     asked = parser.parse_args()
@@ -58,7 +61,8 @@ def main() -> None:
     folder = models(str(service_python(CONSOLE)), names)
     streams = [1, 16] if asked.quick else list(REQUESTS["tiny"])
     written = not asked.quick and not asked.peers
-    result: dict[str, Any] = json.loads(RESULT.read_text()) if written and RESULT.exists() else {}
+    file = RESULTS / f"{asked.result}.json"
+    result: dict[str, Any] = json.loads(file.read_text()) if written and file.exists() else {}
     for name in names:
         if name == "encoder":
             with held(asked.lock):
@@ -74,13 +78,13 @@ def main() -> None:
         CONSOLE.print_json(data=compared_here)
     if written:
         parts = {part: result[part] for part in ("chat", "embeddings") if part in result}
-        RESULT.write_text(json.dumps(heading() | parts, indent=1) + "\n")
+        file.write_text(json.dumps(heading() | parts, indent=1) + "\n")
 
 
 def heading() -> dict[str, Any]:
     """How to get these numbers again."""
     return {
-        "command": ".venv/bin/python -m bench.serving",
+        "command": " ".join([".venv/bin/python -m bench.serving", *sys.argv[1:]]),
         "machine": {"cores": os.cpu_count(), "cpu": processor(), "python": platform.python_version()},
         "versions": versions(),
         "conditions": {
@@ -110,7 +114,7 @@ def chat_numbers(peer: Peer, model: Path, streams: list[int]) -> dict[str, Any]:
     CONSOLE.print(f"{peer.name} with {model.name}", highlight=False)
     with running(peer, model) as server:
         asking = {"model": server.model, "max_tokens": ANSWER_TOKENS, **peer.extra}
-        requests, numbers_asked = REQUESTS[model.name], itertools.count()
+        requests, numbers_asked = REQUESTS[model.name.removesuffix("_bf16")], itertools.count()
 
         def fresh() -> dict[str, Any]:
             return body(asking, next(numbers_asked))

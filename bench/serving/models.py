@@ -1,8 +1,9 @@
 """Makes one of the benchmark's models; run by the service's interpreter: `python models.py FOLDER NAME`.
 
 Random weights in the shapes of real models, none of which ever ends an answer by itself: `tiny` and `hundred`
-(5 and 100 million parameters, the shape of Llama), `eight_b` (the shape of Llama 3 8B but for its vocabulary, in bfloat16) and
-`encoder` (the shape of all-MiniLM-L6).
+(5 and 100 million parameters, the shape of Llama), `eight_b` (the shape of Llama 3 8B but for its vocabulary) and `encoder`
+(the shape of all-MiniLM-L6). In float32; a chat model's name with `_bf16` behind it is the same in bfloat16, as models are
+published.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ SHAPES: dict[str, dict[str, int]] = {
         "num_key_value_heads": 8,
     },
 }
-HALF = {"eight_b"}
+HALF = "_bf16"
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -95,9 +96,9 @@ def chat_model(name: str) -> tuple[Any, PreTrainedTokenizerFast]:
         initializer_range=0.1,
         bos_token_id=None,
         eos_token_id=None,
-        **SHAPES[name],
+        **SHAPES[name.removesuffix(HALF)],
     )
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if name in HALF else torch.float32)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if name.endswith(HALF) else torch.float32)
     model.generation_config = GenerationConfig(pad_token_id=0)
     return model, text
 

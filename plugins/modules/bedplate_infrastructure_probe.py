@@ -42,11 +42,13 @@ probe:
     - What was found; C(null) or empty where a thing is absent or was not asked, because there is no GPU.
     - Of a GPU, address and pci_id come from the PCI bus; the rest from nvidia-smi where it works. C(driver) is the kernel driver bound to it.
     - C(nvidia_module) is loaded; C(nvidia_module_on_disk) is what the running kernel would load (signer null means unsigned).
+    - C(cpu_bfloat16) is true where the CPU has products of bfloat16 (C(avx512_bf16) or C(amx_bf16)).
     - C(reboot_required) is true when the system asks for one, or when the module on disk is another version than the loaded one.
   returned: always
   type: dict
   sample:
     memory_bytes: 67430424576
+    cpu_bfloat16: true
     disk_free_bytes: 812345678848
     systemd: true
     listeners: [{port: 443, process: nginx}]
@@ -83,7 +85,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.bedplate.hardware import hardware
-from ansible.module_utils.bedplate.hostfacts import free_bytes, memory_bytes, read_text
+from ansible.module_utils.bedplate.hostfacts import computes_bfloat16, free_bytes, memory_bytes, read_text
 from ansible.module_utils.bedplate.listeners import listeners
 from ansible.module_utils.bedplate.machine import MACHINE_OPTION, Machine
 
@@ -95,6 +97,7 @@ def main():
     )
     probe = {
         "memory_bytes": memory_bytes(),
+        "cpu_bfloat16": computes_bfloat16(),
         "disk_free_bytes": free_bytes(module.params["disk_path"]),
         "systemd": (read_text("/proc/1/comm") or "").strip() == "systemd",
         "listeners": listeners(Path("/proc")),

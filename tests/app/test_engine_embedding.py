@@ -56,6 +56,14 @@ def test_vectors_of_a_batch_are_those_of_each_text_alone(kind: str, pooling: str
         assert torch.allclose(row, states.mean(dim=0) if pooling == "mean" else states[-1], atol=1e-4)
 
 
+@pytest.mark.parametrize(("kind", "first"), [("bert", 0), ("roberta", 2)])
+@torch.inference_mode()
+def test_positions_are_told_apart_in_bfloat16(kind: str, first: int) -> None:
+    model = model_of(kind).bfloat16()
+    model.embeddings.position_embeddings.weight.mul_(0.02)
+    assert flat._tried(model) == first
+
+
 @pytest.fixture(scope="module")
 def encoder(models: dict[str, Path]) -> Runner:
     return load(models["encoder"], generates=False)

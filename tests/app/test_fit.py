@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from bedplate_server.engine import arena, memory, packing
+from bedplate_server.engine import arena, loading, memory, packing
 from bedplate_server.engine.runner import Runner
 from bedplate_server.errors import Refusal
 from bedplate_server.protocol import Load
@@ -42,7 +42,8 @@ def fit_of(path: Path, wish: Wish) -> model_memory.Fit:
     facts = facts_of_directory(path)
     assert json.loads(json.dumps(facts)) == facts, "they can be kept in a lock"
     shape = facts["shape"]
-    return model_memory.fit(shape, Device("this machine", 8 * 2**30, cpu=True), wish)
+    device = Device("this machine", 8 * 2**30, cpu=True, bfloat16=loading.computes_bfloat16())
+    return model_memory.fit(shape, device, wish)
 
 
 def held_bytes(model: torch.nn.Module) -> int:
@@ -145,7 +146,7 @@ def resident():
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon", "RssShmem")))
 
 def load(path):
-    runner = Runner(Load("m", path, True, "auto", "cpu", 4, 2048, None, 1))
+    runner = Runner(Load("m", path, True, "float32", "cpu", 4, 2048, None, 1))
     for layer in runner.kv.layers:
         layer.keys.fill_(1)
         layer.values.fill_(1)
@@ -173,7 +174,7 @@ def test_a_process_takes_what_is_said(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     real = json.loads(done.stdout.splitlines()[-1])
-    found = fit_of(path, Wish(context=2048, concurrency=4))
+    found = fit_of(path, Wish(context=2048, concurrency=4, dtype="float32"))
     assert found.verdict == "fits" and found.kv_wanted == real["plan"]
     said = found.weights + found.kv_wanted
     assert said > 300 * 2**20, "too small to measure"

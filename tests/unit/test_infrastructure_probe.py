@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.bedplate.hostfacts import computes_bfloat16
 
 from tests.fixtures.machine import TREES
 from tests.unit.conftest import ModuleRunner
@@ -78,3 +79,17 @@ def test_a_listening_port_is_told_with_its_process(run_module: ModuleRunner) -> 
     assert probe["disk_free_bytes"] > 0
     assert probe["memory_bytes"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert probe["kernel"] == os.uname().release
+
+
+@pytest.mark.parametrize(
+    ("lines", "able"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 vaes\n", True),
+        ("flags\t\t: fpu amx_bf16\n", True),
+        ("flags\t\t: fpu avx512f\nbugs\t\t: avx512_bf16\n", False),
+        ("Features\t: fp bf16\n", False),
+    ],
+)
+def test_a_cpu_that_computes_in_bfloat16_is_told(tmp_path: Path, lines: str, able: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{lines}")
+    assert computes_bfloat16(tmp_path) is able

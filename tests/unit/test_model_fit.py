@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -73,11 +74,16 @@ def test_the_arithmetic_of_a_known_model() -> None:
 
 
 def test_what_is_stored_otherwise_is_reckoned_as_it_is_loaded() -> None:
-    # On a CPU in float32; for vectors without the head; a tied head once.
+    # On a CPU in float32, unless it computes in bfloat16 and the weights are in it; for vectors without the head; a tied head once.
     shape = facts()["shape"]
     head = 151936 * 4096
     host = Device("memory", 64 * GIB, cpu=True)
     assert fit(shape, host, Wish()).weights == 4 * 8_190_735_360
+    able = replace(host, bfloat16=True)
+    assert fit(shape, able, Wish()).weights == 2 * 8_190_735_360
+    assert fit(shape, able, Wish()).per_token * 2 == fit(shape, host, Wish()).per_token
+    for other, wish in (({**shape, "dtype": "float16"}, Wish()), (shape, Wish(quantization="int8"))):
+        assert fit(other, able, wish).weights == fit(other, host, wish).weights
     assert fit(shape, A10, Wish(task="embedding")).weights == 2 * (8_190_735_360 - head)
     assert parameters(facts(tie_word_embeddings=True)["shape"]) == 8_190_735_360 - head
 
@@ -90,6 +96,7 @@ def test_a_model_that_does_not_fit_is_refused_with_what_would() -> None:
     assert "BP530" in eight and "quantization: int8" in eight, eight
     assert refused({"quantization": "int8"}, small) == ""
     assert refused(host={"gpus": [], "memory": 24 * GIB}).startswith("BP530")
+    assert refused(host={"gpus": [], "memory": 24 * GIB, "cpu_bfloat16": True}) == ""
     assert refused(host={"gpus": [], "memory": 64 * GIB}) == ""
     assert refused(host={}) == "", "nobody looked at that host"
 

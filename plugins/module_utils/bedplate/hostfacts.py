@@ -130,3 +130,9 @@ def memory_bytes(proc: str | Path = "/proc") -> int | None:
     """Installed memory, in bytes (MemTotal counts KiB)."""
     found = re.search(r"^MemTotal:\s+(\d+) kB", read_text(Path(proc) / "meminfo") or "", re.MULTILINE)
     return int(found[1]) * 1024 if found else None
+
+
+def computes_bfloat16(proc: str | Path = "/proc") -> bool:
+    """Whether the CPU has products of bfloat16, as vectors (AVX-512) or tiles (AMX); the engine asks the same (engine/loading.py)."""
+    found = re.search(r"^flags\s*:(.*)", read_text(Path(proc) / "cpuinfo") or "", re.MULTILINE)
+    return found is not None and not {"avx512_bf16", "amx_bf16"}.isdisjoint(found[1].split())

@@ -35,12 +35,16 @@ class Wish(NamedTuple):
 
 @dataclass(frozen=True)
 class Device:
-    """Memory a model is to live in: a GPU's, or a host's for a CPU. others: what other models there take of it."""
+    """Memory a model is to live in: a GPU's, or a host's for a CPU. others: what other models there take of it.
+
+    bfloat16: of a CPU, whether it computes in that.
+    """
 
     name: str
     bytes: int
     cpu: bool = False
     others: int = 0
+    bfloat16: bool = False
 
     @property
     def runtime(self) -> int:
@@ -83,17 +87,20 @@ class Fit:
         return self.weights + self.device.runtime + self.kv_wanted
 
 
-def loaded_dtype(shape: Mapping[str, Any], wish: Wish, cpu: bool) -> str:
+def loaded_dtype(shape: Mapping[str, Any], wish: Wish, device: Device) -> str:
     """The dtype of the loaded weights, and of keys and values."""
     if wish.dtype != "auto":
         return wish.dtype
     kept = str(shape["dtype"])
-    return "float32" if cpu else kept if kept in DTYPE_BYTES else "bfloat16"
+    if device.cpu:
+        return kept if kept == "bfloat16" and device.bfloat16 and wish.quantization is None else "float32"
+    return kept if kept in DTYPE_BYTES else "bfloat16"
 
 
-def weight_bytes(shape: Mapping[str, Any], wish: Wish, cpu: bool) -> int:
+def weight_bytes(shape: Mapping[str, Any], wish: Wish, device: Device) -> int:
     """Memory of the loaded weights, as Transformers and bitsandbytes keep them and engine/packing.py packs them on a CPU."""
-    elements, size = shape["elements"], DTYPE_BYTES[loaded_dtype(shape, wish, cpu)]
+    dtype = loaded_dtype(shape, wish, device)
+    elements, size = shape["elements"], DTYPE_BYTES[dtype]
     generates = answers(shape, wish.task)
     head = elements["head"] if generates else 0
     plain = elements["embedding"] + head + elements["experts"] + elements["other"]
@@ -106,7 +113,7 @@ def weight_bytes(shape: Mapping[str, Any], wish: Wish, cpu: bool) -> int:
         total += elements["linear"] // 2 + 4 * (elements["linear"] // 64)
     else:
         total += elements["linear"] * size
-    if cpu and size in (2, 4) and loaded_dtype(shape, wish, cpu) != "float16":
+    if device.cpu and dtype in ("float32", "bfloat16"):
         shared = shape["shared_head"] * size if generates else 0
         total += shared if shared <= SHARED_BYTES else 0
     return int(total)
@@ -135,8 +142,8 @@ def kv_plan(budget: int, per_token: int, model_context: int, wish: Wish) -> Plan
 
 def fit(shape: Mapping[str, Any], device: Device, wish: Wish) -> Fit:
     """Whether a model of this shape can be served on the device as wished."""
-    dtype = loaded_dtype(shape, wish, device.cpu)
-    weights = weight_bytes(shape, wish, device.cpu)
+    dtype = loaded_dtype(shape, wish, device)
+    weights = weight_bytes(shape, wish, device)
     model_context = int(shape["context"] or wish.context or 2048)
     context = min(wish.context or model_context, model_context)
     free = device.bytes - device.others - device.runtime - weights

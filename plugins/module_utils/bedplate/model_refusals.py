@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .architectures import MODEL_TYPES, OWN_ATTENTION, TRANSFORMERS
@@ -30,7 +31,7 @@ def refusals(models: Sequence[Mapping[str, Any]], host: Mapping[str, Any]) -> li
     """Refusals for the models of one host, empty when all may be brought there.
 
     models: entries of model_list with `facts` (model_facts) and `manifest`, where they are known. host: `gpus`, bytes of
-    memory of each GPU, and `memory`, of the machine; None where nobody looked.
+    memory of each GPU, and `memory`, of the machine; None where nobody looked. `cpu_bfloat16`: its CPU computes in it.
     """
     problems: list[str] = []
     for model in models:
@@ -132,7 +133,7 @@ def fit_problems(models: Sequence[Mapping[str, Any]], host: Mapping[str, Any]) -
     for device, held in _devices(models, host):
         for model in held:
             others = sum(_weights(other, device) + device.runtime for other in held if other is not model)
-            answer = fit(model["facts"]["shape"], Device(device.name, device.bytes, device.cpu, others), _wish(model))
+            answer = fit(model["facts"]["shape"], replace(device, others=others), _wish(model))
             if answer.verdict == "no":
                 found = f"{arithmetic(answer)} on {device.name}"
                 wanted = f"at most {device.bytes / GIB:.1f} GiB"
@@ -154,7 +155,8 @@ def _devices(
     found = []
     for place, held in sorted(places.items()):
         if place == "cpu" and memory:
-            found.append((Device("this machine's memory", int(memory), cpu=True), held))
+            bfloat16 = bool(host.get("cpu_bfloat16"))
+            found.append((Device("this machine's memory", int(memory), cpu=True, bfloat16=bfloat16), held))
         elif place.startswith("cuda:") and int(place[5:]) < len(gpus) and gpus[int(place[5:])]:
             found.append((Device(f"GPU {place[5:]}", int(gpus[int(place[5:])])), held))
     return found
@@ -173,4 +175,4 @@ def _wish(model: Mapping[str, Any]) -> Wish:
 
 
 def _weights(model: Mapping[str, Any], device: Device) -> int:
-    return weight_bytes(model["facts"]["shape"], _wish(model), device.cpu)
+    return weight_bytes(model["facts"]["shape"], _wish(model), device)

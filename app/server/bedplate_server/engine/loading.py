@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,14 +16,17 @@ from ..errors import Refusal
 from ..protocol import Load
 from .attention import IMPLEMENTATION
 
+CPU = Path("/proc/cpuinfo")
+
 
 def loaded(load: Load, device: torch.device) -> Any:
     kind: Any = AutoModelForCausalLM if load.generates else AutoModel
     kind = AutoModelForSequenceClassification if load.scores else kind
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    # Most CPUs convert every bfloat16 to float32 and back; the same weights in float32 are faster and as
-    # exact.
-    dtype = load.dtype if load.dtype != "auto" or device.type == "cuda" else "float32"
+    chosen = load.dtype == "auto" and device.type == "cpu"
+    # Other CPUs convert every bfloat16 to float32 and back; the same weights in float32 are faster there and as exact.
+    kept = load.quantization is None and computes_bfloat16()
+    dtype = "float32" if chosen and not kept else load.dtype
     quantized = {} if load.quantization is None else _quantized(load, device)
     try:
         model, told = kind.from_pretrained(
@@ -46,7 +51,15 @@ def loaded(load: Load, device: torch.device) -> Any:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         raise Refusal("BP658", f"{load.path}: cannot be loaded: {reason}.", "check the model's files.") from error
     _need_all(load.path, told["missing_keys"])
+    if chosen and model.dtype == torch.float16:
+        model = model.float()
     return model.eval().requires_grad_(False)
+
+
+def computes_bfloat16() -> bool:
+    """Whether this machine's CPU has products of bfloat16, as vectors (AVX-512) or tiles (AMX)."""
+    found = re.search(r"^flags\s*:(.*)", CPU.read_text(), re.MULTILINE)
+    return found is not None and not {"avx512_bf16", "amx_bf16"}.isdisjoint(found[1].split())
 
 
 def _need_all(path: str, missing: Iterable[str]) -> None:
