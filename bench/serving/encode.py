@@ -1,4 +1,4 @@
-"""sentence-transformers, one text at a time; run by its peer's interpreter: `python encode.py MODEL < texts.json`.
+"""sentence-transformers, one text at a time; run by its peer's interpreter: `python encode.py MODEL DTYPE < texts.json`.
 
 Prints the texts per second.
 """
@@ -16,7 +16,7 @@ from sentence_transformers.models import Pooling, Transformer
 
 def main() -> None:
     torch.set_num_threads(1)
-    body = Transformer(sys.argv[1])
+    body = Transformer(sys.argv[1], model_kwargs={"dtype": sys.argv[2]})
     model = SentenceTransformer(modules=[body, Pooling(body.get_word_embedding_dimension())], device="cpu")
     texts = json.load(sys.stdin)
     for text in texts[:20]:

@@ -116,6 +116,30 @@ def test_passes_of_fixed_shapes_give_the_same_tokens(
     assert {rows for rows, _ in runner.static._recorded} == {1, 2, 4}, "not every shape was tried"
 
 
+def test_a_graph_without_memory_costs_no_answer(
+    runners: Callable[[str], Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shapes of two rows find none when they are recorded (recording is a double here); others go on being replayed."""
+    runner, asked = runners("llama"), prompts(3, seed=12)
+    static = runner.static_decode(record=True)
+    ordinary, tried = runner.static_decode(record=False), []
+
+    def prepared(inputs: torch.Tensor, end: int) -> Any:
+        tried.append(inputs.shape[1])
+        if inputs.shape[1] == 2:
+            raise torch.OutOfMemoryError("none left")
+        return ordinary._prepared(inputs, end)
+
+    monkeypatch.setattr(static, "_prepared", prepared)
+    monkeypatch.setattr(runner, "static", static)
+    arrivals: dict[int, list[Generate | Embed]] = {
+        index * 3: [Generate(index, prompt, LONGEST, GREEDY)] for index, prompt in enumerate(asked)
+    }
+    tokens, _ = run(Scheduler(runner), arrivals)
+    assert tokens == {index: generated(runner, prompt) for index, prompt in enumerate(asked)}
+    assert sorted(set(tried)) == [1, 2, 4] and len(tried) == len(set(tried)), "each is tried once"
+
+
 @pytest.mark.parametrize("shape", ["llama", "qwen2", "qwen3"])
 def test_greedy_equals_generate_alone(runners: Callable[[str], Runner], shape: str) -> None:
     runner = runners(shape)

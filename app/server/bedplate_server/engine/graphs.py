@@ -7,6 +7,7 @@ gathered by index. Where nothing can be recorded (a CPU, a model that asks the h
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 import torch
@@ -59,6 +60,9 @@ class StaticDecode:
     def __init__(self, run: DecodePass, memory: KVMemory, device: torch.device, *, record: bool) -> None:
         self._run, self._memory, self._device, self._record = run, memory, device, record
         self._recorded: dict[tuple[int, int], tuple[torch.Tensor, Callable[[], torch.Tensor]]] = {}
+        # Shapes there was no memory for, and the memory of all that was recorded: no two graphs ever run at once.
+        self._too_large: set[tuple[int, int]] = set()
+        self._pool: Any = None
         self._works = True
 
     def forward(
@@ -67,20 +71,26 @@ class StaticDecode:
         """Logits [rows, vocabulary]; None if this pass has to be an ordinary one."""
         rows = 1 << (len(tokens) - 1).bit_length()
         end = max(_SHORTEST, 1 << max(positions).bit_length())
-        if not self._works or rows * end > _MOST_KEYS:
+        shape = (rows, end)
+        if not self._works or rows * end > _MOST_KEYS or shape in self._too_large:
             return None
         # Rows without a sequence read one token in the block that belongs to nobody.
         spare = rows - len(tokens)
         token, place = [0] * spare, [self._memory.tokens] * spare
         inputs = torch.tensor([tokens + token, positions + token, starts + place, sizes + [1] * spare])
         try:
-            if (rows, end) not in self._recorded:
-                self._recorded[rows, end] = self._prepared(inputs, end)
-            held, replay = self._recorded[rows, end]
+            if shape not in self._recorded:
+                self._recorded[shape] = self._prepared(inputs, end)
+            held, replay = self._recorded[shape]
             held.copy_(inputs, non_blocking=True)
             return replay()[: len(tokens)]
-        except torch.OutOfMemoryError:
-            raise
+        except torch.OutOfMemoryError as error:
+            if not self._record:
+                raise
+            # An ordinary pass copies no keys and values.
+            log.warning("no memory for a CUDA graph", rows=rows, keys=end, error=str(error)[:300])
+            self._too_large.add(shape)
+            return None
         except RuntimeError as error:
             if not self._record:
                 raise
@@ -106,7 +116,8 @@ class StaticDecode:
                 decode()
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        with torch.cuda.graph(graph, pool=self._pool):
             logits = decode()
 
         def replay() -> torch.Tensor:
