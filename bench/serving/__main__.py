@@ -156,30 +156,36 @@ def embedding_numbers(ours: Peer, model: Path) -> dict[str, Any]:
     """Texts per second, medians of three: the service at 16 clients of one text each, sentence-transformers text by text.
 
     Both also in bfloat16, which is a models[].dtype for CPUs that compute in it, and how near the service's vectors then
-    come to float32's: the smallest cosine of 32 texts.
+    come to float32's: the smallest cosine of 32 texts. All take turns, so that none has the machine's better minutes.
     """
     texts = [" ".join(f"{n * 17 + word:x}" for word in range(6 + n % 12)) for n in range(TEXTS)]
-    served, vectors = {}, {}
-    for dtype in ("float32", "bfloat16"):
-        with running(ours, model, dtype=dtype) as server:
-            bodies = [{"model": server.model, "input": text, "encoding_format": "base64"} for text in texts]
+    served: dict[str, list[float]] = {dtype: [] for dtype in ("float32", "bfloat16")}
+    alone: dict[str, list[float]] = {dtype: [] for dtype in served}
+    vectors = {}
+    with contextlib.ExitStack() as stack:
+        servers = {dtype: stack.enter_context(running(ours, model, dtype=dtype)) for dtype in served}
+        bodies = [{"model": model.name, "input": text, "encoding_format": "base64"} for text in texts]
+        for dtype, server in servers.items():
             load.measure(load.embed, server.port, bodies[:32], CLIENTS)
-            measured = [load.measure(load.embed, server.port, bodies, CLIENTS) for _ in range(3)]
-            vectors[dtype] = load.vectors(server.port, {"model": server.model, "input": texts[:32]})
-        served[dtype] = statistics.median(float(one["per_second"]) for one in measured)
-    theirs = {dtype: statistics.median(encoded_alone(model, texts, dtype) for _ in measured) for dtype in served}
+            vectors[dtype] = load.vectors(server.port, {"model": model.name, "input": texts[:32]})
+        for _ in range(3):
+            for dtype, server in servers.items():
+                served[dtype].append(float(load.measure(load.embed, server.port, bodies, CLIENTS)["per_second"]))
+                alone[dtype].append(encoded_alone(model, texts, dtype))
     # They are normalized.
     pairs = zip(vectors["float32"], vectors["bfloat16"], strict=True)
     cosines = [sum(one * other for one, other in zip(*pair, strict=True)) for pair in pairs]
+    whole, half = (statistics.median(served[dtype]) for dtype in served)
+    whole_alone, half_alone = (statistics.median(alone[dtype]) for dtype in alone)
     return {
         "clients": CLIENTS,
-        "bedplate_texts_per_second": served["float32"],
-        "bedplate_bfloat16_texts_per_second": served["bfloat16"],
-        "sentence_transformers_texts_per_second": round(theirs["float32"], 1),
-        "sentence_transformers_bfloat16_texts_per_second": round(theirs["bfloat16"], 1),
-        "ratio": round(served["float32"] / theirs["float32"], 2),
-        "ratio_bfloat16": round(served["bfloat16"] / theirs["float32"], 2),
-        "ratio_both_bfloat16": round(served["bfloat16"] / theirs["bfloat16"], 2),
+        "bedplate_texts_per_second": whole,
+        "bedplate_bfloat16_texts_per_second": half,
+        "sentence_transformers_texts_per_second": round(whole_alone, 1),
+        "sentence_transformers_bfloat16_texts_per_second": round(half_alone, 1),
+        "ratio": round(whole / whole_alone, 2),
+        "ratio_bfloat16": round(half / whole_alone, 2),
+        "ratio_both_bfloat16": round(half / half_alone, 2),
         "smallest_cosine_bfloat16": round(min(cosines), 5),
     }
 

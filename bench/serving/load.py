@@ -38,6 +38,14 @@ class _Response:
     first: float
 
 
+async def _asked(port: int, path: str, body: dict[str, Any], mark: bytes | None = None) -> _Response:
+    """The response to a POST, whose status is 200. Raises Failed."""
+    response = await _exchange(port, _post(port, path, body), mark)
+    if response.status != 200:
+        raise Failed(f"{response.status}: {response.body[:300]!r}")
+    return response
+
+
 async def _exchange(port: int, request: bytes, mark: bytes | None) -> _Response:
     """Send the request and read the response; `first` is when `mark` was first followed by something else than `"`."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
@@ -72,10 +80,8 @@ def _post(port: int, path: str, body: dict[str, Any]) -> bytes:
 async def chat(port: int, body: dict[str, Any]) -> Answer:
     """One chat, streamed or not as the body says. Raises Failed."""
     started = time.perf_counter()
-    response = await _exchange(port, _post(port, "/v1/chat/completions", body), b'"content":"')
+    response = await _asked(port, "/v1/chat/completions", body, b'"content":"')
     ended = time.perf_counter()
-    if response.status != 200:
-        raise Failed(f"{response.status}: {response.body[:300]!r}")
     if body.get("stream"):
         events = [event[6:] for event in response.body.split(b"\n\n") if event.startswith(b"data: {")]
         reported = [usage for event in events if (usage := json.loads(event).get("usage"))]
@@ -89,18 +95,16 @@ async def chat(port: int, body: dict[str, Any]) -> Answer:
 async def embed(port: int, body: dict[str, Any]) -> Answer:
     """One embedding request of one text. Raises Failed."""
     started = time.perf_counter()
-    response = await _exchange(port, _post(port, "/v1/embeddings", body), None)
-    if response.status != 200 or len(json.loads(response.body)["data"]) != 1:
-        raise Failed(f"{response.status}: {response.body[:300]!r}")
+    response = await _asked(port, "/v1/embeddings", body)
+    if len(json.loads(response.body)["data"]) != 1:
+        raise Failed(f"wanted one vector: {response.body[:300]!r}")
     ended = time.perf_counter()
     return Answer(ended - started, ended - started, 1)
 
 
 def vectors(port: int, body: dict[str, Any]) -> list[list[float]]:
     """The vectors of one embedding request of several texts. Raises Failed."""
-    response = asyncio.run(_exchange(port, _post(port, "/v1/embeddings", body), None))
-    if response.status != 200:
-        raise Failed(f"{response.status}: {response.body[:300]!r}")
+    response = asyncio.run(_asked(port, "/v1/embeddings", body))
     return [one["embedding"] for one in json.loads(response.body)["data"]]
 
 
