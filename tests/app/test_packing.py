@@ -51,10 +51,13 @@ def test_layers_with_inputs_of_their_own_are_packed_alone() -> None:
 
 
 def test_products_are_made_for_few_numbers_of_rows() -> None:
-    sizes = {rows: rounded(rows) for rows in range(1, 4097)}
+    sizes = {rows: rounded(rows, torch.float32) for rows in range(1, 4097)}
     assert all(rows <= size <= min(rows * 9 / 8, rows + 15) for rows, size in sizes.items())
     assert len({size for rows, size in sizes.items() if rows <= 256}) < 50
     assert len(set(sizes.values())) < 300
+    coarse = {rows: rounded(rows, torch.bfloat16) for rows in range(1, 4097)}
+    assert all(sizes[rows] <= size <= rows * 9 / 8 for rows, size in coarse.items())
+    assert len(set(coarse.values())) < 90
 
 
 @pytest.mark.parametrize("shape", [(24,), (17, 24), (3, 17, 24)])

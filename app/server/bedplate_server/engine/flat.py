@@ -57,7 +57,7 @@ def _states(body: Any, inputs: list[list[int]], first: int) -> torch.Tensor:
     lengths = [len(one) for one in inputs]
     # What a product would be padded with is a text of its own behind the others.
     read = sum(lengths)
-    spare = rounded(read) - read
+    spare = rounded(read, body.dtype) - read
     tokens = torch.tensor([[*itertools.chain.from_iterable(inputs), *inputs[0][:1] * spare]])
     begun = [torch.arange(first, first + length) for length in lengths]
     positions = torch.cat([*begun, torch.full((spare,), first)])[None]
