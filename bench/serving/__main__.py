@@ -22,7 +22,6 @@ import os
 import platform
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,13 +77,14 @@ def main() -> None:
         CONSOLE.print_json(data=compared_here)
     if written:
         parts = {part: result[part] for part in ("chat", "embeddings") if part in result}
-        file.write_text(json.dumps(heading() | parts, indent=1) + "\n")
+        measured = [*parts.get("chat", {}), *(["encoder"] if "embeddings" in parts else [])]
+        file.write_text(json.dumps(heading(measured, asked.result) | parts, indent=1) + "\n")
 
 
-def heading() -> dict[str, Any]:
-    """How to get these numbers again."""
+def heading(measured: list[str], result: str) -> dict[str, Any]:
+    """How to get all of the file's numbers again, whether they were measured in one run or in several."""
     return {
-        "command": " ".join([".venv/bin/python -m bench.serving", *sys.argv[1:]]),
+        "command": f".venv/bin/python -m bench.serving --models {','.join(measured)} --result {result}",
         "machine": {"cores": os.cpu_count(), "cpu": processor(), "python": platform.python_version()},
         "versions": versions(),
         "conditions": {

@@ -25,7 +25,7 @@ def loaded(load: Load, device: torch.device) -> Any:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     chosen = load.dtype == "auto" and device.type == "cpu"
     # Other CPUs convert every bfloat16 to float32 and back; the same weights in float32 are faster there and as exact.
-    kept = load.quantization is None and computes_bfloat16()
+    kept = chosen and load.quantization is None and computes_bfloat16()
     dtype = "float32" if chosen and not kept else load.dtype
     quantized = {} if load.quantization is None else _quantized(load, device)
     try:
