@@ -56,6 +56,21 @@ def test_vectors_of_a_batch_are_those_of_each_text_alone(kind: str, pooling: str
         assert torch.allclose(row, states.mean(dim=0) if pooling == "mean" else states[-1], atol=1e-4)
 
 
+@pytest.mark.parametrize("lengths", [[5], [16], [3, 3], [1, 15, 16, 17, 47], [40, 2, 1]])
+@pytest.mark.parametrize("spare", [0, 3, 20])
+def test_a_text_sees_its_own_keys_alone(lengths: list[int], spare: int) -> None:
+    size = sum(lengths) + spare
+    start = 0
+    for length, (place, shown, bias) in zip(lengths, flat._laid_out(lengths, size, torch.bfloat16), strict=True):
+        assert place == slice(start, start + length)
+        keys = range(size)[shown]
+        assert len(keys) in (size, length + -length % 16)
+        seen = torch.zeros(length, len(keys)) if bias is None else bias
+        allowed = [[keys[column] for column in row.isfinite().nonzero().flatten().tolist()] for row in seen]
+        assert allowed == [list(range(start, start + length))] * length
+        start += length
+
+
 @pytest.mark.parametrize(("kind", "first"), [("bert", 0), ("roberta", 2)])
 @torch.inference_mode()
 def test_positions_are_told_apart_in_bfloat16(kind: str, first: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,20 +21,30 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from .packing import rounded
 
 _IMPLEMENTATION = "bedplate_flat"
-# Texts of so many tokens attend by plain products.
-_SHORT = 128
+# A text looks at so many keys or a multiple: what is over goes one by one through the fused kernel's exponentials, which
+# takes longer than the others (bfloat16, 47 keys: 1.8 times as long as 48).
+_KEYS = 16
 
 
 class _Unfit(Exception):
     """The model's attention asks for what is not done here."""
 
 
+class _Text(NamedTuple):
+    """Where a text lies in its row; the keys that it is shown, its own among them, and what makes it see those alone."""
+
+    place: slice
+    shown: slice
+    # [tokens, keys], added to the scores; none where all keys are its own.
+    bias: torch.Tensor | None
+
+
 @dataclass(slots=True)
 class _Row:
-    """The lengths of the texts of the row that is being read, and how many layers have attended."""
+    """The texts of the row that is being read, and how many layers have attended."""
 
     current: ClassVar[_Row | None] = None
-    lengths: list[int]
+    texts: list[_Text]
     layers: int = 0
 
 
@@ -55,13 +65,13 @@ def states_of(body: Any, inputs: list[list[int]]) -> torch.Tensor | None:
 
 def _states(body: Any, inputs: list[list[int]], first: int) -> torch.Tensor:
     lengths = [len(one) for one in inputs]
-    # What a product would be padded with is a text of its own behind the others.
     read = sum(lengths)
-    spare = rounded(read, body.dtype) - read
-    tokens = torch.tensor([[*itertools.chain.from_iterable(inputs), *inputs[0][:1] * spare]])
+    # What products are filled up with is behind the texts; no text sees it, and nobody reads it.
+    size = rounded(read, body.dtype)
+    tokens = torch.tensor([[*itertools.chain.from_iterable(inputs), *inputs[0][:1] * (size - read)]])
     begun = [torch.arange(first, first + length) for length in lengths]
-    positions = torch.cat([*begun, torch.full((spare,), first)])[None]
-    _Row.current = _Row([*lengths, spare] if spare else lengths)
+    positions = torch.cat([*begun, torch.full((size - read,), first)])[None]
+    _Row.current = _Row(_laid_out(lengths, size, body.dtype))
     try:
         states = body(input_ids=tokens, position_ids=positions).last_hidden_state[0]
         if _Row.current.layers != body.config.num_hidden_layers:
@@ -69,6 +79,22 @@ def _states(body: Any, inputs: list[list[int]], first: int) -> torch.Tensor:
     finally:
         _Row.current = None
     return pad_sequence(states[:read].split(lengths), batch_first=True)
+
+
+def _laid_out(lengths: list[int], size: int, dtype: torch.dtype) -> list[_Text]:
+    """Texts one behind another in a row of `size` tokens."""
+    texts, start = [], 0
+    for length in lengths:
+        shown = min(length + -length % _KEYS, size)
+        first = min(start, size - shown)
+        bias = None
+        if shown > length:
+            bias = torch.full((shown,), -torch.inf, dtype=dtype)
+            bias[start - first : start - first + length] = 0
+            bias = bias.expand(length, shown)
+        texts.append(_Text(slice(start, start + length), slice(first, first + shown), bias))
+        start += length
+    return texts
 
 
 def _tried(body: Any) -> int | None:
@@ -108,36 +134,20 @@ def _attend(
     row = _Row.current
     if row is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    if any(options.get(name) is not None for name in ("sliding_window", "softcap", "s_aux", "position_bias")):
+    asked = any(options.get(name) is not None for name in ("sliding_window", "softcap", "s_aux", "position_bias"))
+    if asked or getattr(module, "is_causal", False):
         raise _Unfit
     row.layers += 1
-    causal = bool(getattr(module, "is_causal", False))
-    heads, size = query.shape[1], query.shape[3]
-    plain = not causal and key.shape[1] == heads and query.dtype == torch.float32
-    results, start = [], 0
-    for length, alike in itertools.groupby(row.lengths):
-        count = len(list(alike))
-        stop = start + count * length
-        if plain and length <= _SHORT:
-            # Two products of a short text's heads where they lie, without a copy, are faster than the fused kernel.
-            for begin in range(start, stop, length):
-                queries, keys, values = (one[0, :, begin : begin + length] for one in (query, key, value))
-                scores = torch.bmm(queries, keys.transpose(1, 2))
-                scores *= size**-0.5 if scaling is None else scaling
-                results.append(torch.bmm(scores.softmax(dim=-1), values).transpose(0, 1))
-            start = stop
-            continue
-        # Texts of one length attend in one call.
-        queries, keys, values = (
-            one[0, :, start:stop].reshape(one.shape[1], count, length, one.shape[3]).transpose(0, 1)
-            for one in (query, key, value)
-        )
+    _, heads, tokens, size = query.shape
+    # What no text writes is multiplied by nothing in others' sums, but has to be finite.
+    result = query.new_zeros(tokens, heads, size)
+    for text in row.texts:
+        queries, keys, values = query[:, :, text.place], key[:, :, text.shown], value[:, :, text.shown]
         found = scaled_dot_product_attention(
-            queries, keys, values, is_causal=causal, scale=scaling, enable_gqa=key.shape[1] != heads
+            queries, keys, values, attn_mask=text.bias, scale=scaling, enable_gqa=key.shape[1] != heads
         )
-        results.append(found.transpose(1, 2).reshape(count * length, heads, size))
-        start = stop
-    return torch.cat(results)[None], None
+        result[text.place] = found[0].transpose(0, 1)
+    return result[None], None
 
 
 AttentionInterface.register(_IMPLEMENTATION, _attend)

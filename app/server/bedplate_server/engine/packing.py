@@ -16,7 +16,11 @@ _ROWS = 16
 _SHARED_BYTES = 2**28
 # Layers that Transformers' models give the same input, one after the other: one product makes the results of all. And
 # whether models then take those apart, which they may do only with what is contiguous.
-_TOGETHER = {("q_proj", "k_proj", "v_proj"): True, ("gate_proj", "up_proj"): False}
+_TOGETHER = {
+    ("q_proj", "k_proj", "v_proj"): True,
+    ("query", "key", "value"): False,
+    ("gate_proj", "up_proj"): False,
+}
 # A layer of Transformers' encoders and the activation of what it makes.
 _ACTIVATED = ("dense", "intermediate_act_fn")
 
