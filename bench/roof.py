@@ -12,7 +12,6 @@ less than what is reached. Writes the device's entry of bench/results/roof.json.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import subprocess
 import time
@@ -21,8 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.serving import load
-from bench.serving.__main__ import ANSWER_TOKENS, body, repeated, revision
+from bench.serving.__main__ import ANSWER_TOKENS, chats, in_turns, prompts, revision
 from bench.serving.peers import Peer, models, peer_python, running, transformers_peers
 from ops.paths import ROOT
 from ops.service_env import service_python
@@ -71,15 +69,11 @@ def numbers(peer: Peer, model: Path, device: str, streams: list[int]) -> dict[st
     """Tokens per second at each number of streams, and of one stream after its first token (`decode_1`)."""
     found: dict[str, Any] = {}
     with running(peer, model, device=device, batch=MOST_STREAMS) as server:
-        asking = {"model": server.model, "max_tokens": ANSWER_TOKENS, **peer.extra}
-        numbered = itertools.count()
-
-        def fresh() -> dict[str, Any]:
-            return body(asking, next(numbered))
-
+        fresh = prompts({"model": server.model, "max_tokens": ANSWER_TOKENS, **peer.extra})
         for count in streams:
-            load.measure(load.chat, server.port, [fresh() for _ in range(count)], count)
-            found[f"stream_{count}"] = repeated(server.port, count, count, fresh)
+            run = chats(server, count, count, fresh)
+            run()
+            found |= in_turns({f"stream_{count}": run})
         one = found["stream_1"]
         seconds = ANSWER_TOKENS / one["per_second"] - one["first_p50_ms"] / 1000
         found["decode_1"] = round((ANSWER_TOKENS - 1) / seconds, 1)

@@ -6,9 +6,9 @@
     .venv/bin/python -m bench.serving --quick          the tiny model with 1 and 16 streams; writes nothing
 
 All servers are started and loaded in this one run, each from a locked environment of its own, with one thread for
-computing, the same models, prompts and lengths, greedy. Machines differ and are shared: read the ratios. `spin_ms` is
-how long a fixed piece of work took this process beside each measurement; where it is far from the others', the machine
-was busy with something else.
+computing, the same models, prompts and lengths, greedy. Machines differ and are shared: servers take turns, and ratios
+count. `spin_ms` is how long a fixed piece of work took this process beside each measurement; where it is far from the
+others', the machine was busy with something else.
 """
 
 from __future__ import annotations
@@ -25,13 +25,24 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
 from bench.serving import load
-from bench.serving.peers import BATCH, CONTEXT, KV_MEGABYTES, REQUIREMENTS, Peer, models, peer_python, peers, running
+from bench.serving.peers import (
+    BATCH,
+    CONTEXT,
+    KV_MEGABYTES,
+    REQUIREMENTS,
+    Peer,
+    Running,
+    models,
+    peer_python,
+    peers,
+    running,
+)
 from ops.paths import ROOT
 from ops.service_env import service_python
 
@@ -44,6 +55,7 @@ TEXTS, CLIENTS = 320, 16
 # A load that takes less is measured again; the median of at most three counts.
 SHORT_SECONDS = 6.0
 CONSOLE = Console(width=140)
+Name = TypeVar("Name")
 
 
 def main() -> None:
@@ -69,7 +81,7 @@ def main() -> None:
             CONSOLE.print_json(data=result["embeddings"])
             continue
         with held(asked.lock):
-            numbers = {peer.name: chat_numbers(peer, folder / name, streams) for peer in compared}
+            numbers = chat_numbers(compared, folder / name, streams)
         CONSOLE.print(chat_table(name, numbers))
         compared_here = ratios(numbers) if "bedplate" in numbers and len(numbers) > 1 else {}
         found = {"date": time.strftime("%Y-%m-%d"), "bedplate": revision(), "servers": numbers, "ratios": compared_here}
@@ -109,26 +121,44 @@ def held(lock: Path | None) -> Iterator[None]:
         yield
 
 
-def chat_numbers(peer: Peer, model: Path, streams: list[int]) -> dict[str, Any]:
-    """One server's numbers with one model: per number of streams, unstreamed at 16, memory."""
-    CONSOLE.print(f"{peer.name} with {model.name}", highlight=False)
-    with running(peer, model) as server:
-        asking = {"model": server.model, "max_tokens": ANSWER_TOKENS, **peer.extra}
-        requests, numbers_asked = REQUESTS[model.name.removesuffix("_bf16")], itertools.count()
+def chat_numbers(compared: list[Peer], model: Path, streams: list[int]) -> dict[str, dict[str, Any]]:
+    """By server, its numbers with one model: per number of streams, unstreamed at 16, memory.
 
-        def fresh() -> dict[str, Any]:
-            return body(asking, next(numbers_asked))
-
-        load.measure(load.chat, server.port, [fresh() for _ in range(4)], 1)
-        numbers: dict[str, Any] = {"start_seconds": server.start_seconds, "spin_ms": spin_ms()}
+    All are loaded; the one that is measured runs, the others are stopped meanwhile. Memory is read last, each server's
+    while those that were started after it have ended: files that servers share count in parts.
+    """
+    requests = REQUESTS[model.name.removesuffix("_bf16")]
+    with contextlib.ExitStack() as stack:
+        servers: dict[str, Running] = {}
+        loads: dict[str, dict[str, Callable[[], dict[str, Any]]]] = {}
+        numbers: dict[str, dict[str, Any]] = {}
+        for peer in compared:
+            CONSOLE.print(f"{peer.name} with {model.name}", highlight=False)
+            server = servers[peer.name] = stack.enter_context(running(peer, model))
+            fresh = prompts({"model": server.model, "max_tokens": ANSWER_TOKENS, **peer.extra})
+            chats(server, 1, 4, fresh)()
+            loads[peer.name] = {f"stream_{count}": chats(server, count, requests[count], fresh) for count in streams}
+            loads[peer.name]["plain_16"] = chats(server, 16, requests[16], fresh, streamed=False)
+            numbers[peer.name] = {"start_seconds": server.start_seconds}
         for count in streams:
-            numbers[f"stream_{count}"] = repeated(server.port, count, requests[count], fresh)
-        numbers["plain_16"] = repeated(server.port, 16, requests[16], lambda: unstreamed(fresh()))
-        numbers["memory_megabytes"] = server.memory() >> 20
-        if facts := server.facts():
-            numbers["weights_megabytes"] = facts["weight_bytes"] >> 20
-            numbers["kv_megabytes"] = facts["kv_bytes"] >> 20
+            # What is compared with one another has the same minutes.
+            names = [f"stream_{count}", "plain_16"] if count == 16 else [f"stream_{count}"]
+            runs = {(one, name): loads[one][name] for one in servers for name in names}
+            for (peer_name, name), median in in_turns(runs).items():
+                numbers[peer_name][name] = median
+        for peer_name, server in reversed(servers.items()):
+            numbers[peer_name]["memory_megabytes"] = server.memory() >> 20
+            if facts := server.facts():
+                numbers[peer_name]["weights_megabytes"] = facts["weight_bytes"] >> 20
+                numbers[peer_name]["kv_megabytes"] = facts["kv_bytes"] >> 20
+            server.end()
     return numbers
+
+
+def prompts(asking: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    """Each call is a request that was never asked before."""
+    numbers = itertools.count()
+    return lambda: body(asking, next(numbers))
 
 
 def body(asking: dict[str, Any], number: int) -> dict[str, Any]:
@@ -142,18 +172,36 @@ def unstreamed(asked: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in asked.items() if not key.startswith("stream")}
 
 
-def repeated(port: int, clients: int, requests: int, fresh: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """A load, with prompts that were never asked before in every run."""
-    runs: list[dict[str, Any]] = []
-    started = time.monotonic()
-    while len(runs) < 3 and (not runs or time.monotonic() - started < SHORT_SECONDS):
-        runs.append(load.measure(load.chat, port, [fresh() for _ in range(requests)], clients))
-    runs.sort(key=lambda one: float(one["per_second"]))
-    return {**runs[len(runs) // 2], "runs": len(runs)}
+def chats(
+    server: Running, clients: int, requests: int, fresh: Callable[[], dict[str, Any]], *, streamed: bool = True
+) -> Callable[[], dict[str, Any]]:
+    """A load that can be measured again and again."""
+
+    def run() -> dict[str, Any]:
+        bodies = [fresh() if streamed else unstreamed(fresh()) for _ in range(requests)]
+        with server.awake():
+            beside = spin_ms()
+            return {**load.measure(load.chat, server.port, bodies, clients), "spin_ms": beside}
+
+    return run
+
+
+def in_turns(runs: dict[Name, Callable[[], dict[str, Any]]]) -> dict[Name, dict[str, Any]]:
+    """By name, the median of three runs; those that take long are not repeated. In turns, so that none has the better minutes."""
+    found: dict[Name, list[dict[str, Any]]] = {name: [] for name in runs}
+    taken = dict.fromkeys(runs, 0.0)
+    for _ in range(3):
+        for name, run in runs.items():
+            if taken[name] < SHORT_SECONDS:
+                started = time.monotonic()
+                found[name].append(run())
+                taken[name] += time.monotonic() - started
+    ordered = {name: sorted(one, key=lambda run: float(run["per_second"])) for name, one in found.items()}
+    return {name: {**one[len(one) // 2], "runs": len(one)} for name, one in ordered.items()}
 
 
 def embedding_numbers(ours: Peer, model: Path) -> dict[str, Any]:
-    """Texts per second, medians of three: the service at 16 clients of one text each, sentence-transformers text by text.
+    """Texts per second, medians of five: the service at 16 clients of one text each, sentence-transformers text by text.
 
     Both also in bfloat16, which is a models[].dtype for CPUs that compute in it, and how near the service's vectors then
     come to float32's: the smallest cosine of 32 texts. All take turns, so that none has the machine's better minutes.
@@ -168,7 +216,7 @@ def embedding_numbers(ours: Peer, model: Path) -> dict[str, Any]:
         for dtype, server in servers.items():
             load.measure(load.embed, server.port, bodies[:32], CLIENTS)
             vectors[dtype] = load.vectors(server.port, {"model": model.name, "input": texts[:32]})
-        for _ in range(3):
+        for _ in range(5):
             for dtype, server in servers.items():
                 served[dtype].append(float(load.measure(load.embed, server.port, bodies, CLIENTS)["per_second"]))
                 alone[dtype].append(encoded_alone(model, texts, dtype))
@@ -264,13 +312,13 @@ def spin_ms() -> float:
 def chat_table(model: str, numbers: dict[str, Any]) -> Table:
     loads = [name for name in next(iter(numbers.values())) if name.startswith(("stream_", "plain_"))]
     table = Table(title=f"{model}: tokens per second, first token p50/p99 in ms")
-    for heading in ("server", *loads, "MB", "spin ms"):
+    for heading in ("server", *loads, "MB"):
         table.add_column(heading)
     for name, row in numbers.items():
         cells = [
             f"{row[n]['per_second']:.0f}  {row[n]['first_p50_ms']:.0f}/{row[n]['first_p99_ms']:.0f}" for n in loads
         ]
-        table.add_row(name, *cells, str(row["memory_megabytes"]), str(row["spin_ms"]))
+        table.add_row(name, *cells, str(row["memory_megabytes"]))
     return table
 
 

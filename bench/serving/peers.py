@@ -121,6 +121,18 @@ class Running:
         """Bytes of memory of the server's processes, shared pages divided among them (PSS)."""
         return sum(_pss(pid) for pid in _family(self._process.pid))
 
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Running meanwhile, and stopped afterwards, so that it takes nothing from others that are measured."""
+        os.killpg(self._process.pid, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def end(self) -> None:
+        _end(self._process)
+
     def facts(self) -> dict[str, Any]:
         """What our own service logs of its model and memory; empty for the others."""
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.startswith("{")]
@@ -182,10 +194,11 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """The server and its children; some peers do not end on SIGTERM."""
+    """The server and its children, stopped or not; some peers do not end on SIGTERM."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
+            os.killpg(process.pid, signal.SIGCONT)
             process.wait(10)
         except (ProcessLookupError, subprocess.TimeoutExpired):
             continue
