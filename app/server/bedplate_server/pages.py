@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # From <linux/mman.h>; Linux 2.6.38, 5.14 and 6.1.
 _HUGEPAGE, _POPULATE_WRITE, _COLLAPSE = 14, 23, 25
 _HUGE_BYTES = 2**21
+# From <malloc.h>; the second is the largest that glibc takes.
+_MMAP_THRESHOLD, _LARGEST_IN_HEAP = -3, 2**25
 # How much is populated at once.
 _POPULATED_BYTES = 2**22
 
@@ -38,6 +40,15 @@ def populate(buffers: Sequence[torch.Tensor]) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
+
+
+def allocate_in_heap() -> None:
+    """From now on allocations of up to 32 MB come from the heap, one behind the other, not each in a mapping of its own.
+
+    glibc comes to that by itself once such large ones were freed.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, _LARGEST_IN_HEAP)
 
 
 def make_huge(places: Iterable[tuple[int, int]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import torch
@@ -86,7 +87,7 @@ class Together(nn.Module):
 
     def __init__(self, linears: list[nn.Linear], *, contiguous: bool) -> None:
         super().__init__()
-        weight = torch.cat([linear.weight for linear in linears])
+        weight = _joined([linear.weight for linear in linears])
         bias = None if linears[0].bias is None else torch.cat([linear.bias for linear in linears])
         self._linear = PackedLinear(weight, bias)
         self._sizes = [linear.out_features for linear in linears]
@@ -106,6 +107,14 @@ class Together(nn.Module):
         return result
 
     __call__ = forward
+
+
+def _joined(weights: list[torch.Tensor]) -> torch.Tensor:
+    """One behind the other, in a mapping of its own: in the heap it would leave a gap between the packed ones."""
+    space = mmap.mmap(-1, sum(weight.nbytes for weight in weights))
+    rows = sum(len(weight) for weight in weights)
+    joined = torch.frombuffer(space, dtype=weights[0].dtype).view(rows, -1)
+    return torch.cat([weight.detach() for weight in weights], out=joined)
 
 
 class Member(nn.Module):

@@ -44,6 +44,7 @@ class Runner:
             if self.device.type == "cuda" and load.cuda_graphs:
                 self.static = self.static_decode(record=True)
         if self.device.type == "cpu":
+            pages.allocate_in_heap()
             pack(self.model)
             pages.make_huge(places(self.model))
             if self.kv is not None:
