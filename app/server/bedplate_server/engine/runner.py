@@ -16,6 +16,7 @@ from .arena import Block
 from .attention import SERVED_LAYER_TYPES, Part, Pass, Probe, reaches
 from .graphs import StaticDecode
 from .kv import KVMemory, KVShape, Places
+from .norms import simplify_norms
 from .packing import pack, places
 from .traced import TracedPass
 
@@ -46,6 +47,7 @@ class Runner:
         if self.device.type == "cpu":
             pages.allocate_in_heap()
             pack(self.model)
+            simplify_norms(self.model)
             pages.make_huge(places(self.model))
             if self.kv is not None:
                 context = self.plan.context_length

@@ -86,25 +86,37 @@ class _Listening:
 
 
 class _Lean(TorchFunctionMode):
-    """Has the graph of a float32 model do without operators that cost a small layer more than they do for it."""
+    """Has the graph do without operators that cost a small layer more than they do for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The newest product of two tensors, and those.
+        self._product: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
         one = args[0] if args else None
-        if not isinstance(one, torch.Tensor) or one.dtype != torch.float32 or not one.dim():
+        if not isinstance(one, torch.Tensor) or not one.is_floating_point() or not one.dim():
             return func(*args, **given)
-        match getattr(func, "__name__", ""), *args[1:]:
-            case ("to", torch.float32) | ("float",) if not given:
-                return one
-            case "mean", -1:
-                return one.sum(-1, **given) * _constant(1 / _features(one.shape), one)
-            case "add", float() as number if not given:
-                return one + _constant(number, one)
-            case "mul", float() as number if not given:
-                return one * _constant(number, one)
+        name = getattr(func, "__name__", "")
+        if one.dtype == torch.float32:
+            match name, *args[1:]:
+                case ("to", torch.float32) | ("float",) if not given:
+                    return one
+                case "mean", -1:
+                    return one.sum(-1, **given) * _constant(1 / _features(one.shape), one)
+                case "add", float() as number if not given:
+                    return one + _constant(number, one)
+                case "mul", float() as number if not given:
+                    return one * _constant(number, one)
+        product = self._product
+        if name == "add" and product is not None and len(args) == 2 and args[1] is product[0] and not given:
+            return torch.addcmul(one, product[1], product[2])
         result = func(*args, **given)
+        if name == "mul" and isinstance(args[1], torch.Tensor) and args[1].dtype == one.dtype == result.dtype:
+            self._product = result, one, args[1]
         if getattr(func, "__self__", None) is torch.Tensor.shape and one.dim() > 1:
             # The number of features is the model's; what follows from it is known before any pass.
             return *result[:-1], _features(result)
