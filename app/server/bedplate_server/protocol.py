@@ -138,7 +138,7 @@ class Step:
     """What one pass of the engine brought; an empty one is a sign of life from a long prefill.
 
     ended: when the pass was over, in monotonic seconds, which are the same for all processes of a machine.
-    pressing: somebody waits for it; what only goes on with an answer may come with the passes after it.
+    pressing: whose answers begin or end with it; what only goes on with one may come with the passes after it.
     """
 
     # Sequence, token, finish reason, and the log probabilities if they were asked for.
@@ -150,11 +150,19 @@ class Step:
     prompts: list[tuple[int, list[Logprobs]]] = field(default_factory=list)
     stats: Stats | None = None
     ended: float = field(default_factory=time.monotonic)
-    pressing: bool = False
+    pressing: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Steps:
+    """Steps on their way together. `shown`: whose tokens, by now, their clients are to see; None: everybody's."""
+
+    steps: list[Step]
+    shown: set[int] | None = None
 
 
 ToEngine = Load | Generate | Embed | Cancel
-FromEngine = Ready | Refused | list[Step]
+FromEngine = Ready | Refused | Steps
 
 
 def frame(message: ToEngine | FromEngine) -> bytes:

@@ -75,7 +75,8 @@ def main() -> int:
     gc.collect()
     gc.freeze()
     channel.sendall(protocol.frame(runner.facts))
-    scheduler, outbox = Scheduler(runner, _GRAMMARS[0]), Outbox(channel)
+    scheduler = Scheduler(runner, _GRAMMARS[0])
+    outbox = Outbox(channel, shared=runner.device.type == "cpu")
     tidying = _Tidying()
     try:
         while True:

@@ -106,7 +106,8 @@ class Scheduler:
         self._stats.running, self._stats.waiting = len(self.running) + len(self.reading), len(self.waiting)
         self._stats.kv_used = self.arena.used
         outcome.stats = copy.copy(self._stats)
-        outcome.pressing |= bool(outcome.vectors or outcome.failures)
+        outcome.pressing.update(job for job, *_ in outcome.vectors)
+        outcome.pressing.update(job for job, _ in outcome.failures)
         outcome.ended = time.monotonic()
         return outcome
 
@@ -167,7 +168,8 @@ class Scheduler:
                 continue
             finish = sequence.take(token)
             outcome.tokens.append((sequence.id, token, finish, logprobs.get(row)))
-            outcome.pressing |= finish is not None or sequence.length < sequence.prompt_length + pressing
+            if finish is not None or sequence.length < sequence.prompt_length + pressing:
+                outcome.pressing.add(sequence.id)
             if finish is not None:
                 self._leave(sequence)
 

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,7 @@ import structlog
 
 from .. import protocol
 from ..errors import ApiError, Refusal, engine_failed, unavailable
-from ..protocol import Cancel, Embed, Generate, Load, Logprobs, Ready, Refused, Step
+from ..protocol import Cancel, Embed, Generate, Load, Logprobs, Ready, Refused, Step, Steps
 from .metrics import Meter
 
 log = structlog.get_logger(__name__)
@@ -56,6 +56,8 @@ class EngineClient:
         self._meter = meter
         meter.pid = lambda: self.pid
         self._jobs: dict[int, Job] = {}
+        # Tokens that have come and their jobs are to see a little later.
+        self._unseen: dict[int, list[tuple[int, str | None, Logprobs | None]]] = {}
         self._ids = ids
         self._writer: asyncio.StreamWriter | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -135,6 +137,7 @@ class EngineClient:
     def cancel(self, job_id: int, reason: str = "abort") -> None:
         """Forget the job and tell the engine; nothing happens if it has ended. `reason` is what metrics call its end."""
         self._meter.ended(job_id, reason)
+        self._unseen.pop(job_id, None)
         if self._jobs.pop(job_id, None) is not None and self._writer is not None:
             self._writer.write(protocol.frame(Cancel(job_id)))
 
@@ -218,9 +221,10 @@ class EngineClient:
         while True:
             message = await protocol.read_frame(reader)
             match message:
-                case list():
-                    for step in message:
+                case Steps(steps, shown):
+                    for step in steps:
                         self._dispatch(step)
+                    self._show(self._unseen if shown is None else shown)
                 case Ready():
                     self._adopt(message)
                 case Refused(code, what, fix):
@@ -244,15 +248,22 @@ class EngineClient:
             if (job := self._jobs.get(job_id)) is not None:
                 job.prompt(read)
         for job_id, token, finish, logprobs in step.tokens:
-            job = self._jobs.get(job_id) if finish is None else self._jobs.pop(job_id, None)
-            if job is not None:
-                job.token(token, finish, logprobs)
+            self._unseen.setdefault(job_id, []).append((token, finish, logprobs))
         for job_id, dimensions, data in step.vectors:
             if (job := self._jobs.pop(job_id, None)) is not None:
                 job.vectors(dimensions, data)
+        self._show(job_id for job_id, _ in step.failures)
         for job_id, cause in step.failures:
             if (job := self._jobs.pop(job_id, None)) is not None:
                 job.failed(engine_failed(cause))
+
+    def _show(self, job_ids: Iterable[int]) -> None:
+        """Give jobs the tokens that have come for them."""
+        for job_id in list(job_ids):
+            for token, finish, logprobs in self._unseen.pop(job_id, ()):
+                job = self._jobs.get(job_id) if finish is None else self._jobs.pop(job_id, None)
+                if job is not None:
+                    job.token(token, finish, logprobs)
 
     def _end_all(self) -> None:
         self.info, self.proven = None, False
@@ -268,6 +279,7 @@ class EngineClient:
         self._fail_jobs(engine_failed("The inference engine ended unexpectedly; please try again."))
 
     def _fail_jobs(self, error: ApiError) -> None:
+        self._show(self._unseen)
         jobs, self._jobs = self._jobs, {}
         for job_id, job in jobs.items():
             self._meter.ended(job_id, "error")

@@ -116,7 +116,7 @@ class Generation:
     async def pieces(self, patience: float | None = None) -> list[Piece]:
         """What has come since the last call, at least one event; empty after `patience` seconds of silence.
 
-        Raises the ApiError that ended the generation.
+        Raises the ApiError that ended the generation, once all that came before has been given out.
         """
         try:
             async with asyncio.timeout(patience):
@@ -129,7 +129,10 @@ class Generation:
         pieces: dict[int, Piece] = {}
         for event in events:
             if isinstance(event, ApiError):
-                raise event
+                if not pieces:
+                    raise event
+                self._events.put_nowait(event)
+                break
             index, token, finish, logprobs = event
             choice = self._choices[index]
             if choice.finished:
