@@ -111,12 +111,16 @@ class _Lean(TorchFunctionMode):
                     return one + _constant(number, one)
                 case "mul", float() as number if not given:
                     return one * _constant(number, one)
+        plain = len(args) == 2 and not given and isinstance(args[1], torch.Tensor) and args[1].dtype == one.dtype
         product = self._product
-        if name == "add" and product is not None and len(args) == 2 and args[1] is product[0] and not given:
+        if plain and name == "add" and product is not None and args[1] is product[0]:
             return torch.addcmul(one, product[1], product[2])
         result = func(*args, **given)
-        if name == "mul" and isinstance(args[1], torch.Tensor) and args[1].dtype == one.dtype == result.dtype:
+        if plain and name == "mul":
             self._product = result, one, args[1]
+        elif name.endswith("_"):
+            # It may have changed one of them.
+            self._product = None
         if getattr(func, "__self__", None) is torch.Tensor.shape and one.dim() > 1:
             # The number of features is the model's; what follows from it is known before any pass.
             return *result[:-1], _features(result)
