@@ -11,6 +11,7 @@ import transformers
 from bedplate_server.engine.attention import Pass
 from bedplate_server.engine.decoding import Layout
 from bedplate_server.engine.scheduler import Scheduler
+from bedplate_server.engine.traced import _Lean
 from bedplate_server.protocol import Generate
 
 from tests.app.support.tiny_models import SHAPES
@@ -24,6 +25,29 @@ MLP = transformers.models.llama.modeling_llama.LlamaMLP
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_usual_families_run_as_graphs(models: dict[str, Path], shape: str) -> None:
     assert load(models[shape]).traced is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_sum_with_a_product_is_one_operator_unless_something_changed_the_product(dtype: torch.dtype) -> None:
+    one, two, three = torch.randn(3, 5, 8).to(dtype)
+
+    def plain(added: torch.Tensor) -> torch.Tensor:
+        return added + two * three
+
+    def changed(added: torch.Tensor) -> torch.Tensor:
+        product = two * three
+        product += 100
+        return added + product
+
+    for function, operators in ((plain, 1), (changed, 0)):
+
+        def lean(added: torch.Tensor, function: Any = function) -> torch.Tensor:
+            with _Lean():
+                return function(added)
+
+        torch.testing.assert_close(lean(one), function(one), rtol=2**-7, atol=0.02)
+        graph = torch.jit.trace(lean, (one,), check_trace=False).graph
+        assert str(graph).count("aten::addcmul") == operators
 
 
 @pytest.mark.parametrize("name", SERVED)
