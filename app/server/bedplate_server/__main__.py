@@ -44,7 +44,7 @@ def main() -> int:
     # No model is fetched while serving: directories only.
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
     # The front needs of Transformers the tokenizers alone; without torch it starts in a second and takes 60
-    # MB instead of 250. None here makes `import torch` raise ImportError.
+    # MB instead of 250. None here makes `import torch` raise ImportError, which the types of sys.modules do not tell.
     sys.modules["torch"] = None  # type: ignore[assignment]
     try:
         settings = config.load(arguments.config, _overrides(arguments), arguments.device)

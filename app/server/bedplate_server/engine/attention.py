@@ -174,6 +174,7 @@ def attend(
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
     if current is None:
         return _padded(query, key, value, attention_mask, Options(scaling, softcap, s_aux)), None
+    # An attention module of Transformers has its layer's index; nn.Module does not know of it.
     return current.attend(module.layer_idx, query, key, value, Options(scaling, softcap, s_aux)), None  # type: ignore[arg-type]
 
 

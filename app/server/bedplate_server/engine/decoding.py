@@ -92,7 +92,7 @@ def _attend_anyhow(
     return Pass.current.attend(layer, query, key, value, Options(scaling, softcap, sinks))
 
 
-_OPERATORS: Any = torch.library.Library("bedplate", "DEF")  # type: ignore[no-untyped-call]
+_OPERATORS: Any = torch.library.Library("bedplate", "DEF")  # type: ignore[no-untyped-call]  # it has no types
 _OPERATORS.define(
     "attend(Tensor query, Tensor key, Tensor value, int layer, float? scaling, float? softcap, Tensor? sinks) -> Tensor"
 )

@@ -108,7 +108,7 @@ class StaticDecode:
 
         if not self._record:
             return held, decode
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # it has no types
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             # Libraries allocate and choose their kernels on first use, which must not be recorded.

@@ -22,7 +22,7 @@ CPU = Path("/proc/cpuinfo")
 def loaded(load: Load, device: torch.device) -> Any:
     kind: Any = AutoModelForCausalLM if load.generates else AutoModel
     kind = AutoModelForSequenceClassification if load.scores else kind
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it has no types
     chosen = load.dtype == "auto" and device.type == "cpu"
     # Other CPUs convert every bfloat16 to float32 and back; the same weights in float32 are faster there and as exact.
     kept = chosen and load.quantization is None and computes_bfloat16()
@@ -81,10 +81,10 @@ def _quantized(load: Load, device: torch.device) -> dict[str, Any]:
             f"install {' '.join(missing)} in the service's environment, or leave quantization out.",
         )
     if load.quantization == "int8":
-        config = BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
+        config = BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]  # it has no types
     else:
         compute = torch.float32 if device.type == "cpu" else torch.bfloat16
-        config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        config = BitsAndBytesConfig(  # type: ignore[no-untyped-call]  # it has no types
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute
         )
     return {"quantization_config": config, "device_map": {"": device}}

@@ -133,7 +133,7 @@ class Member(nn.Module):
 
 def pack(model: nn.Module) -> int:
     """Pack every plain linear layer of `model`; returns how many. Other kinds (quantized, say) stay as they are."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # it has no types
         return 0
     elsewhere = [
         weight for module in model.modules() if isinstance(module, nn.Embedding) for weight in module.parameters()

@@ -194,6 +194,7 @@ class TracedPass:
             with warnings.catch_warnings(record=True) as heard:
                 warnings.simplefilter("always")
                 with _Lean(), _unoptimized():
+                    # PyTorch gives its tracer no types.
                     traced: Any = torch.jit.trace(self._whole, (*inputs, given), check_trace=False)  # type: ignore[no-untyped-call]
                 self._graph = torch.jit.freeze(traced)
         finally:

@@ -229,7 +229,7 @@ class _Gpus(Collector):
     def __init__(self) -> None:
         self._nvml: Any = None
         with contextlib.suppress(Exception):
-            import pynvml  # type: ignore[import-untyped]
+            import pynvml  # type: ignore[import-untyped]  # it comes without types
 
             pynvml.nvmlInit()
             self._nvml = pynvml

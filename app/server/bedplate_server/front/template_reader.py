@@ -20,6 +20,7 @@ class TemplateReader:
 
         self.calls = 0
         self._several = several
+        # Its `tools` may be functions, too; a list of some of what a list may have is another type to mypy.
         self._parser = ResponseParser(template, prefix=prompt, tools=tools)  # type: ignore[arg-type]
         self._broken = False
 

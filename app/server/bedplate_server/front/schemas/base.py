@@ -114,5 +114,6 @@ def _in_body(where: tuple[int | str, ...], body: bytes, *, missing: bool) -> tup
             continue
         kept.append(part)
         if isinstance(value, dict) or (isinstance(value, list) and isinstance(part, int) and part < len(value)):
+            # A dict's part is a key of it by now, a list's a number; mypy does not see which goes with which.
             value = value[part]  # type: ignore[index]
     return tuple(kept)
