@@ -21,7 +21,7 @@ from ops.rollback import rollback as run_rollback
 from ops.service import Service
 from ops.status import status as run_status
 from tests.load import Load
-from tests.reprovision.conftest import Server
+from tests.reprovision.conftest import UNIT, Server
 from tests.site.conftest import INVENTORY, explain
 
 # What a changed driver may make a run change: the layer's receipt, the environment, and the service that runs in it.
@@ -97,6 +97,11 @@ def test_site_follows_the_driver_and_no_request_fails(
     assert changed <= DEPENDS_ON_THE_DRIVER and {"pytorch", "inference"} <= changed
     environments["580"] = server.environment
     assert environments["580"] != environments["535"]
+    # Its thousands of files were compiled while the former one served; the new one, for which users wait, did some dozens.
+    bytecode = f"find /var/cache/bedplate/inference/pycache/opt/bedplate/envs/{environments['580']} -type f"
+    began = f'"$(systemctl show --value -p ExecMainStartTimestamp {UNIT})"'
+    assert int(server.on(f"{bytecode} ! -newermt {began} | wc -l")) > 1000
+    assert int(server.on(f"{bytecode} -newermt {began} | wc -l")) < 300
 
 
 def test_the_next_run_changes_nothing(server: Server) -> None:
