@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from bedplate_server.engine import arena, loading, memory, packing
+from bedplate_server.engine import arena, cpu, memory, packing
 from bedplate_server.engine.runner import Runner
 from bedplate_server.errors import Refusal
 from bedplate_server.protocol import Load
@@ -42,7 +42,7 @@ def fit_of(path: Path, wish: Wish) -> model_memory.Fit:
     facts = facts_of_directory(path)
     assert json.loads(json.dumps(facts)) == facts, "they can be kept in a lock"
     shape = facts["shape"]
-    device = Device("this machine", 8 * 2**30, cpu=True, bfloat16=loading.computes_bfloat16())
+    device = Device("this machine", 8 * 2**30, cpu=True, bfloat16=cpu.computes_bfloat16())
     return model_memory.fit(shape, device, wish)
 
 

@@ -6,12 +6,28 @@ import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
-from bedplate_server.engine.packing import PackedLinear, Together, pack, places, rounded
+from bedplate_server.engine import cpu, packing
+from bedplate_server.engine.packing import PackedLinear, Together, TransposedLinear, pack, places, rounded
+from bedplate_server.engine.scheduler import Scheduler
+from bedplate_server.protocol import Generate
 from torch import nn
+from transformers import AutoModelForCausalLM
 from transformers.activations import GELUActivation, NewGELUActivation
+
+from tests.app.support.tiny_models import SHAPES
+from tests.app.test_engine_batching import GREEDY, LONGEST, load, prompts, run
+
+
+@pytest.fixture(params=["GenuineIntel", "AuthenticAMD"])
+def layout(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[nn.Module]:
+    """That of small float32 models on the CPU that this is now taken for."""
+    monkeypatch.setattr(cpu, "INFO", tmp_path / "cpuinfo")
+    cpu.INFO.write_text(f"processor\t: 0\nvendor_id\t: {request.param}\nflags\t\t: fpu\n")
+    return TransposedLinear if request.param == "GenuineIntel" else PackedLinear
 
 
 class Attention(nn.Module):
@@ -32,6 +48,7 @@ def packed_and_plain(*, bias: bool, value_inputs: int = 24) -> tuple[Attention, 
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("rows", [1, 2, 17, 40, 301])
+@pytest.mark.usefixtures("layout")
 def test_layers_of_one_input_make_what_each_made(bias: bool, rows: int) -> None:
     packed, plain = packed_and_plain(bias=bias)
     inputs, others = torch.randn(2, 1, rows, 24)
@@ -46,9 +63,9 @@ def test_layers_of_one_input_make_what_each_made(bias: bool, rows: int) -> None:
         torch.testing.assert_close(getattr(packed, name)(asked), getattr(plain, name)(asked))
 
 
-def test_layers_with_inputs_of_their_own_are_packed_alone() -> None:
+def test_layers_with_inputs_of_their_own_are_packed_alone(layout: type[nn.Module]) -> None:
     packed, plain = packed_and_plain(bias=False, value_inputs=40)
-    assert isinstance(packed.v_proj, PackedLinear)
+    assert isinstance(packed.v_proj, layout)
     inputs = torch.randn(1, 3, 40)
     torch.testing.assert_close(packed.v_proj(inputs), plain.v_proj(inputs))
 
@@ -63,7 +80,32 @@ def test_products_are_made_for_few_numbers_of_rows() -> None:
     assert len(set(coarse.values())) < 50
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_layout_is_for_what_stays_in_the_cache_in_its_type(layout: type[nn.Module], dtype: torch.dtype) -> None:
+    small, large = (nn.Sequential(nn.Linear(64, rows, bias=False)).to(dtype) for rows in (512, 2**18))
+    for model, wanted in ((small, layout), (large, PackedLinear)):
+        pack(model.requires_grad_(False))
+        assert isinstance(model[0], PackedLinear if dtype == torch.bfloat16 else wanted)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_in_either_layout_answers_are_those_of_the_model_as_it_was_loaded(
+    models: dict[str, Path], layout: type[nn.Module], shape: str
+) -> None:
+    runner = load(models[shape])
+    assert runner.traced is not None
+    assert {type(one) for one in runner.model.modules() if isinstance(one, packing.KINDS)} == {layout}
+    asked, stock = prompts(6), AutoModelForCausalLM.from_pretrained(models[shape], dtype=torch.float32)
+    tokens, _ = run(Scheduler(runner), {2 * at: [Generate(at, one, LONGEST, GREEDY)] for at, one in enumerate(asked)})
+    for at, prompt in enumerate(asked):
+        inputs = torch.tensor([prompt])
+        mask = torch.ones_like(inputs)
+        whole = stock.generate(inputs, attention_mask=mask, max_new_tokens=LONGEST, do_sample=False)
+        assert tokens[at] == whole[0, len(prompt) :].tolist()
+
+
 @pytest.mark.parametrize("shape", [(24,), (17, 24), (3, 17, 24)])
+@pytest.mark.usefixtures("layout")
 def test_inputs_of_any_shape_are_taken(shape: tuple[int, ...]) -> None:
     packed, plain = packed_and_plain(bias=True, value_inputs=40)
     inputs = torch.randn((*shape[:-1], 32))
@@ -92,6 +134,7 @@ def test_a_layer_makes_the_activation_that_comes_next_if_it_knows_it(activation:
     torch.testing.assert_close(block(inputs), wanted, rtol=0, atol=2e-6)
 
 
+@pytest.mark.usefixtures("layout")
 def test_packed_weights_say_where_they_are() -> None:
     packed, _ = packed_and_plain(bias=True)
     found = places(packed)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bedplate_server.engine import loading
+from bedplate_server.engine import cpu, loading
 from bedplate_server.engine.scheduler import Scheduler
 from bedplate_server.errors import Refusal
 from bedplate_server.protocol import Embed, Generate, Sampling
@@ -63,9 +63,9 @@ def test_a_cpu_that_computes_in_bfloat16_keeps_what_is_published_in_it(
     served: str,
 ) -> None:
     path = published(models["llama"], tmp_path / "m", saved)
-    monkeypatch.setattr(loading, "CPU", tmp_path / "cpuinfo")
+    monkeypatch.setattr(cpu, "INFO", tmp_path / "cpuinfo")
     lines = f"flags\t\t: {flags}\nbugs\t\t: amx_bf16\n" if flags else "Features\t: fp bf16\n"
-    loading.CPU.write_text(f"processor\t: 0\n{lines}")
+    cpu.INFO.write_text(f"processor\t: 0\n{lines}")
     runner = load(path)
     assert runner.facts.dtype == served
     assert {one.dtype for one in runner.model.parameters()} == {runner.dtype}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +13,7 @@ from transformers.utils import logging as transformers_logging
 from ..errors import Refusal
 from ..protocol import Load
 from .attention import IMPLEMENTATION
-
-CPU = Path("/proc/cpuinfo")
+from .cpu import computes_bfloat16
 
 
 def loaded(load: Load, device: torch.device) -> Any:
@@ -54,12 +51,6 @@ def loaded(load: Load, device: torch.device) -> Any:
     if chosen and model.dtype == torch.float16:
         model = model.float()
     return model.eval().requires_grad_(False)
-
-
-def computes_bfloat16() -> bool:
-    """Whether this machine's CPU has products of bfloat16, as vectors (AVX-512) or tiles (AMX)."""
-    found = re.search(r"^flags\s*:(.*)", CPU.read_text(), re.MULTILINE)
-    return found is not None and not {"avx512_bf16", "amx_bf16"}.isdisjoint(found[1].split())
 
 
 def _need_all(path: str, missing: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Linear layers on a CPU in the layout its fastest matrix kernels want, which PyTorch's own linear does not use."""
+"""Linear layers on a CPU in the layout that its fastest products want, which is not that of checkpoints."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import torch
 from torch import nn
 from transformers.activations import GELUActivation
 
+from .cpu import is_intels
 from .scripted import scripted
 
 # The number of rows the layout is chosen for; measured best over 1 to 512 (bench/results).
 _ROWS = 16
 # A weight that the embedding shares would be there twice: up to this size that is worth it.
 _SHARED_BYTES = 2**28
+# Up to that size a model's weights stay in the cache from one token to the next.
+_CACHED_BYTES = 2**25
 # Layers that Transformers' models give the same input, one after the other: one product makes the results of all. And
 # whether models then take those apart, which they may do only with what is contiguous.
 _TOGETHER = {
@@ -82,14 +85,36 @@ class PackedLinear(nn.Module):
     __call__ = forward
 
 
+class TransposedLinear(nn.Module):
+    """A linear layer with its weight by inputs: what MKL reads faster than oneDNN its own layout, if it is in the cache."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, *, shared: bool = False) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        # Lines whole kilobytes apart have the same few places in the cache.
+        apart = self.out_features + (16 if self.out_features % 256 == 0 else 0)
+        lines = weight.new_empty(self.in_features, apart)[:, : self.out_features]
+        self.packed = lines.copy_(weight.detach().t())
+        self.bias = bias
+        self.weight = weight if shared else None
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(inputs, self.packed.t(), self.bias)
+
+    __call__ = forward
+
+
+KINDS = (PackedLinear, TransposedLinear)
+
+
 class Together(nn.Module):
     """Layers with one input, packed as one; the first that is called works for the others, too."""
 
-    def __init__(self, linears: list[nn.Linear], *, contiguous: bool) -> None:
+    def __init__(self, linears: list[nn.Linear], kind: Any, *, contiguous: bool) -> None:
         super().__init__()
         weight = _joined([linear.weight for linear in linears])
         bias = None if linears[0].bias is None else torch.cat([linear.bias for linear in linears])
-        self._linear = PackedLinear(weight, bias)
+        self._linear = kind(weight, bias)
         self._sizes = [linear.out_features for linear in linears]
         self._contiguous = contiguous
         # In one list, because setting a Module's attribute takes long: the inputs, then the results. Empty between passes.
@@ -139,19 +164,22 @@ def pack(model: nn.Module) -> int:
         weight for module in model.modules() if isinstance(module, nn.Embedding) for weight in module.parameters()
     ]
     shared = {weight.data_ptr() for weight in elsewhere}
+    kind: Any = TransposedLinear if _stays_cached(model) else PackedLinear
     count = 0
     for module in list(model.modules()):
         for names, contiguous in _TOGETHER.items():
-            count += _pack_together(module, names, contiguous=contiguous)
+            count += _pack_together(module, names, kind, contiguous=contiguous)
         for name, child in module.named_children():
             if linear := _plain(child):
                 twice = linear.weight.data_ptr() in shared
                 if twice and linear.weight.nbytes > _SHARED_BYTES:
                     continue
                 gelu = name == _ACTIVATED[0] and isinstance(getattr(module, _ACTIVATED[1], None), GELUActivation)
-                packed: Any = PackedLinear(linear.weight, linear.bias, shared=twice, gelu=gelu)
                 if gelu:
+                    packed: Any = PackedLinear(linear.weight, linear.bias, shared=twice, gelu=True)
                     setattr(module, _ACTIVATED[1], nn.Identity())
+                else:
+                    packed = kind(linear.weight, linear.bias, shared=twice)
                 setattr(module, name, packed.requires_grad_(False).eval())
                 count += 1
     # What is left is a part of the checkpoint's mapped file, all of which stays in memory as long as any part is used.
@@ -163,8 +191,20 @@ def pack(model: nn.Module) -> int:
 
 def places(model: nn.Module) -> list[tuple[int, int]]:
     """Address and bytes of every packed weight."""
-    found: list[torch.Tensor] = [one.packed for one in model.modules() if isinstance(one, PackedLinear)]
-    return [(torch.ops.mkldnn.data_ptr(packed), torch.ops.mkldnn._nbytes(packed)) for packed in found]
+    found: list[torch.Tensor] = [one.packed for one in model.modules() if isinstance(one, KINDS)]
+    return [
+        (torch.ops.mkldnn.data_ptr(packed), torch.ops.mkldnn._nbytes(packed))
+        if packed.is_mkldnn
+        else (packed.data_ptr(), packed.untyped_storage().nbytes())
+        for packed in found
+    ]
+
+
+def _stays_cached(model: nn.Module) -> bool:
+    """Whether this CPU's products read all of the model's weights faster as they lie in a `TransposedLinear`."""
+    weights = [layer.weight for module in model.modules() if (layer := _plain(module)) is not None]
+    exact = all(weight.dtype == torch.float32 for weight in weights)
+    return exact and is_intels() and sum(weight.nbytes for weight in weights) <= _CACHED_BYTES
 
 
 def _plain(layer: Any) -> nn.Linear | None:
@@ -173,12 +213,12 @@ def _plain(layer: Any) -> nn.Linear | None:
     return layer if plain else None
 
 
-def _pack_together(module: nn.Module, names: tuple[str, ...], *, contiguous: bool) -> int:
+def _pack_together(module: nn.Module, names: tuple[str, ...], kind: Any, *, contiguous: bool) -> int:
     linears = [linear for name in names if (linear := _plain(getattr(module, name, None))) is not None]
     kinds = {(linear.in_features, linear.bias is None, linear.weight.dtype) for linear in linears}
     if len(linears) < len(names) or len(kinds) > 1:
         return 0
-    together = Together(linears, contiguous=contiguous)
+    together = Together(linears, kind, contiguous=contiguous)
     for index, (name, linear) in enumerate(zip(names, linears, strict=True)):
         setattr(module, name, Member(together, index, linear).eval())
     return len(linears)
