@@ -45,12 +45,12 @@ def test_frequencies_follow_the_described_distribution() -> None:
 
 @pytest.mark.parametrize(("rows", "vocabulary"), [(16, 8192), (1, 128256), (64, 320), (3, 50257)])
 def test_greedy_takes_the_first_of_the_best(rows: int, vocabulary: int) -> None:
-    """However it looks for them: large batches are looked through in blocks."""
+    """And says which rows are not numbers."""
     torch.manual_seed(5)
     logits = torch.randn(rows, vocabulary)
     greedy = [Sampler(Sampling()) for _ in range(rows)]
     assert next_tokens(logits, greedy) == logits.argmax(dim=-1).tolist()
-    # The same value at both ends of a block, of several blocks, everywhere.
+    # The same value next to one another, at both ends, everywhere.
     places = [[vocabulary - 1, 64, 127], [0, vocabulary - 1], [63, 64], list(range(vocabulary))]
     for row, alike in enumerate(places[:rows]):
         logits[row, alike] = 9.0

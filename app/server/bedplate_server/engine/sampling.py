@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import torch
@@ -12,8 +13,6 @@ from .grammar import GrammarState
 
 # Enough for nearly every top_p: the rest of the vocabulary is only looked at when it is not.
 _SHORT_LIST = 256
-# Of more logits than these a CPU looks for the best in blocks.
-_LOOKED_THROUGH, _BLOCK = 2**14, 64
 
 
 class Sampler:
@@ -45,8 +44,13 @@ class Sampler:
 def next_tokens(logits: torch.Tensor, samplers: list[Sampler]) -> list[int | None]:
     """Token ids for `logits` [rows, vocabulary]; None for a row whose logits are not numbers."""
     logits = adjusted(logits.float(), [sampler.adjustments for sampler in samplers])
-    best, chosen = _best(logits)
     drawn = [row for row, sampler in enumerate(samplers) if sampler.settings.temperature > 0]
+    if logits.is_cpu and not drawn:
+        # A small model's token comes sooner without PyTorch's operators.
+        numbers = logits.numpy()
+        places: list[int] = numbers.argmax(axis=-1).tolist()
+        return [place if math.isfinite(numbers[row, place]) else None for row, place in enumerate(places)]
+    best, chosen = _best(logits)
     for cuts, draw in ((False, _draw), (True, _draw_cut)):
         rows = [row for row in drawn if samplers[row].cuts is cuts]
         if rows:
@@ -62,13 +66,11 @@ def next_tokens(logits: torch.Tensor, samplers: list[Sampler]) -> list[int | Non
 
 def _best(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The largest logit of each row, not a number if one of them is not, and the first index that has it."""
-    rows, vocabulary = logits.shape
-    if not logits.is_cpu or logits.numel() < _LOOKED_THROUGH or vocabulary % _BLOCK:
+    if not logits.is_cpu:
         return logits.max(dim=-1)
-    # A CPU finds a largest value many times faster than its place.
-    blocks = logits.view(rows, -1, _BLOCK)
-    best, block = blocks.amax(dim=-1).max(dim=-1)
-    return best, block * _BLOCK + blocks[torch.arange(rows), block].argmax(dim=-1)
+    # On a CPU NumPy is several times faster at that, and takes the first that is not a number for the largest, too.
+    chosen = torch.from_numpy(logits.numpy().argmax(axis=-1))
+    return logits.gather(1, chosen[:, None])[:, 0], chosen
 
 
 def logprobs_of(logits: torch.Tensor, tokens: list[int | None], samplers: list[Sampler]) -> dict[int, Logprobs]:
