@@ -16,7 +16,8 @@ from .scripted import scripted
 _ROWS = 16
 # A weight that the embedding shares would be there twice: up to this size that is worth it.
 _SHARED_BYTES = 2**28
-# Up to that size a model's weights stay in the cache from one token to the next.
+# Up to that size a model's weights stay in the cache from one token to the next. Transposed, 20 MB take 0.65 to 0.8 of the
+# packed ones' time with 1 to 64 rows; 390 MB 0.75 with one row and 1.2 to 1.5 times theirs with 4 to 16.
 _CACHED_BYTES = 2**25
 # Layers that Transformers' models give the same input, one after the other: one product makes the results of all. And
 # whether models then take those apart, which they may do only with what is contiguous.
