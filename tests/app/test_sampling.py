@@ -45,7 +45,7 @@ def test_frequencies_follow_the_described_distribution() -> None:
 
 @pytest.mark.parametrize(("rows", "vocabulary"), [(16, 8192), (1, 128256), (64, 320), (3, 50257)])
 def test_greedy_takes_the_first_of_the_best(rows: int, vocabulary: int) -> None:
-    """And says which rows are not numbers."""
+    """And says which rows are not numbers; alone, and beside a row that is drawn."""
     torch.manual_seed(5)
     logits = torch.randn(rows, vocabulary)
     greedy = [Sampler(Sampling()) for _ in range(rows)]
@@ -56,9 +56,13 @@ def test_greedy_takes_the_first_of_the_best(rows: int, vocabulary: int) -> None:
         logits[row, alike] = 9.0
     wanted = [min(alike) for alike in places[:rows]] + logits[len(places) :].argmax(dim=-1).tolist()
     assert next_tokens(logits, greedy) == wanted
+    beside = [*greedy, Sampler(Sampling(temperature=1.0, top_k=1))]
+    last = torch.arange(float(vocabulary))[None]
+    assert next_tokens(torch.cat([logits, last]), beside) == [*wanted, vocabulary - 1]
     for number in (torch.nan, torch.inf):
         logits[0, vocabulary // 2] = number
         assert next_tokens(logits, greedy) == [None, *wanted[1:]]
+        assert next_tokens(torch.cat([logits, last]), beside) == [None, *wanted[1:], vocabulary - 1]
 
 
 def test_the_short_list_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

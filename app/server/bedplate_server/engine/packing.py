@@ -82,6 +82,11 @@ class PackedLinear(nn.Module):
         result: torch.Tensor = self._product(inputs, self.packed, self.bias, self._gelu)
         return result
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Address and bytes of the packed weight."""
+        return torch.ops.mkldnn.data_ptr(self.packed), torch.ops.mkldnn._nbytes(self.packed)
+
     # Without Module's look for hooks, which costs a small layer as much as its work.
     __call__ = forward
 
@@ -101,6 +106,11 @@ class TransposedLinear(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return nn.functional.linear(inputs, self.packed.t(), self.bias)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Address and bytes of the weight."""
+        return self.packed.data_ptr(), self.packed.untyped_storage().nbytes()
 
     __call__ = forward
 
@@ -192,13 +202,7 @@ def pack(model: nn.Module) -> int:
 
 def places(model: nn.Module) -> list[tuple[int, int]]:
     """Address and bytes of every packed weight."""
-    found: list[torch.Tensor] = [one.packed for one in model.modules() if isinstance(one, KINDS)]
-    return [
-        (torch.ops.mkldnn.data_ptr(packed), torch.ops.mkldnn._nbytes(packed))
-        if packed.is_mkldnn
-        else (packed.data_ptr(), packed.untyped_storage().nbytes())
-        for packed in found
-    ]
+    return [one.place for one in model.modules() if isinstance(one, KINDS)]
 
 
 def _stays_cached(model: nn.Module) -> bool:
