@@ -82,13 +82,13 @@ class PackedLinear(nn.Module):
         result: torch.Tensor = self._product(inputs, self.packed, self.bias, self._gelu)
         return result
 
+    # Without Module's look for hooks, which costs a small layer as much as its work.
+    __call__ = forward
+
     @property
     def place(self) -> tuple[int, int]:
         """Address and bytes of the packed weight."""
         return torch.ops.mkldnn.data_ptr(self.packed), torch.ops.mkldnn._nbytes(self.packed)
-
-    # Without Module's look for hooks, which costs a small layer as much as its work.
-    __call__ = forward
 
 
 class TransposedLinear(nn.Module):
@@ -107,12 +107,12 @@ class TransposedLinear(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return nn.functional.linear(inputs, self.packed.t(), self.bias)
 
+    __call__ = forward
+
     @property
     def place(self) -> tuple[int, int]:
         """Address and bytes of the weight."""
         return self.packed.data_ptr(), self.packed.untyped_storage().nbytes()
-
-    __call__ = forward
 
 
 KINDS = (PackedLinear, TransposedLinear)
