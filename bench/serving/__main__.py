@@ -204,10 +204,11 @@ def in_turns(runs: dict[Name, Callable[[], dict[str, Any]]]) -> dict[Name, dict[
 
 
 def embedding_numbers(ours: Peer, model: Path) -> dict[str, Any]:
-    """Texts per second, medians of five: the service at 16 clients of one text each, sentence-transformers text by text.
+    """Texts per second, medians of seven: the service at 16 clients of one text each, sentence-transformers text by text.
 
     Both also in bfloat16, which is a models[].dtype for CPUs that compute in it, and how near the service's vectors then
-    come to float32's: the smallest cosine of 32 texts. All take turns, so that none has the machine's better minutes.
+    come to float32's: the smallest cosine of 32 texts. All take turns, so that none has the machine's better minutes, and
+    each has had the same twenty texts before.
     """
     texts = [" ".join(f"{n * 17 + word:x}" for word in range(6 + n % 12)) for n in range(TEXTS)]
     served: dict[str, list[float]] = {dtype: [] for dtype in ("float32", "bfloat16")}
@@ -217,11 +218,12 @@ def embedding_numbers(ours: Peer, model: Path) -> dict[str, Any]:
         servers = {dtype: stack.enter_context(running(ours, model, dtype=dtype)) for dtype in served}
         bodies = [{"model": model.name, "input": text, "encoding_format": "base64"} for text in texts]
         for dtype, server in servers.items():
-            load.measure(load.embed, server.port, bodies[:32], CLIENTS)
             vectors[dtype] = load.vectors(server.port, {"model": model.name, "input": texts[:32]})
-        for _ in range(5):
+        for _ in range(MOST_RUNS):
             for dtype, server in servers.items():
-                served[dtype].append(float(load.measure(load.embed, server.port, bodies, CLIENTS)["per_second"]))
+                with server.awake():
+                    load.measure(load.embed, server.port, bodies[:20], CLIENTS)
+                    served[dtype].append(float(load.measure(load.embed, server.port, bodies, CLIENTS)["per_second"]))
                 alone[dtype].append(encoded_alone(model, texts, dtype))
     # They are normalized.
     pairs = zip(vectors["float32"], vectors["bfloat16"], strict=True)
