@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from bedplate_server.engine import flat, vectors
+import transformers
+from bedplate_server.engine import flat, tracing, vectors
 from bedplate_server.engine.runner import Runner
 from bedplate_server.engine.scheduler import Scheduler
 from bedplate_server.protocol import Embed
@@ -39,7 +40,11 @@ KINDS = {
 def model_of(kind: str) -> Any:
     torch.manual_seed(1)
     config = AutoConfig.for_model(kind, **SIZES, initializer_range=0.3, pad_token_id=1)
-    return AutoModel.from_config(config, attn_implementation="sdpa" if kind != "mpnet" else None).eval()
+    return (
+        AutoModel.from_config(config, attn_implementation="sdpa" if kind != "mpnet" else None)
+        .eval()
+        .requires_grad_(False)
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -56,19 +61,56 @@ def test_vectors_of_a_batch_are_those_of_each_text_alone(kind: str, pooling: str
         assert torch.allclose(row, states.mean(dim=0) if pooling == "mean" else states[-1], atol=1e-4)
 
 
-@pytest.mark.parametrize("lengths", [[5], [16], [3, 3], [1, 15, 16, 17, 47], [40, 2, 1]])
-@pytest.mark.parametrize("spare", [0, 3, 20])
-def test_a_text_sees_its_own_keys_alone(lengths: list[int], spare: int) -> None:
-    size = sum(lengths) + spare
-    start = 0
-    for length, (place, shown, bias) in zip(lengths, flat._laid_out(lengths, size, torch.bfloat16), strict=True):
-        assert place == slice(start, start + length)
-        keys = range(size)[shown]
-        assert len(keys) in (size, length + -length % 16)
-        seen = torch.zeros(length, len(keys)) if bias is None else bias
-        allowed = [[keys[column] for column in row.isfinite().nonzero().flatten().tolist()] for row in seen]
-        assert allowed == [list(range(start, start + length))] * length
-        start += length
+@pytest.mark.parametrize("lengths", [[5], [16], [3, 3], [1, 15, 16, 17, 47], [40, 2, 1], [2] * 33])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_text_sees_its_own_keys_alone(lengths: list[int], dtype: torch.dtype) -> None:
+    texts = [[100 * number + place for place in range(length)] for number, length in enumerate(lengths)]
+    row = flat._laid_out(texts, 2, dtype)
+    tokens, size = row.tokens[0].tolist(), row.tokens.shape[1]
+    assert row.positions.shape == row.tokens.shape
+    for text, (start, stop, begin, end, mask_at) in zip(texts, row.plan.tolist(), strict=True):
+        assert tokens[start:stop] == text
+        assert row.positions[0, start:stop].tolist() == list(range(2, 2 + len(text)))
+        assert end - begin in (size, len(text) + -len(text) % 16)
+        mask = torch.zeros(end - begin) if mask_at < 0 else row.masks[mask_at : mask_at + end - begin]
+        assert set(mask.tolist()) <= {0.0, -torch.inf}
+        assert [tokens[begin + place] for place in mask.isfinite().nonzero().flatten()] == text
+
+
+@pytest.mark.parametrize("kind", [kind for kind, known in KINDS.items() if known])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.inference_mode()
+def test_what_is_read_flat_is_one_graph_that_knows_every_text(kind: str, dtype: torch.dtype) -> None:
+    """Python attends while the graph is made, and never again."""
+    model = model_of(kind).to(dtype)
+    first = flat.states_of(model, [[5, 6, 7]])
+    known = flat._KNOWN[model]
+    assert first is not None
+    assert known is not None
+    assert known.graph is not None
+    for count in (1, 2, 30):
+        texts = [[3 + token % 290 for token in prompt] for prompt in prompts(count, seed=count)]
+        found = flat.states_of(model, texts)
+        assert found is not None
+        assert flat._Reading.current is None
+        tracing.compare(found, flat._states(model, texts, flat._Flat(known.first)))
+
+
+def looking(self: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Code that looks at a value, of which a graph knows one branch."""
+    result: torch.Tensor = self.intermediate_act_fn(self.dense(hidden))
+    return result if bool(hidden.isfinite().all()) else -result
+
+
+@torch.inference_mode()
+def test_a_model_that_is_no_graph_is_read_flat_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformers.models.bert.modeling_bert.BertIntermediate, "forward", looking)
+    model = model_of("bert")
+    found = flat.states_of(model, [[5, 6, 7], [8]])
+    assert found is not None
+    assert flat._KNOWN[model] == flat._Flat(0, None)
+    wanted = model(input_ids=torch.tensor([[5, 6, 7]])).last_hidden_state[0]
+    assert torch.allclose(found[0], wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "first"), [("bert", 0), ("roberta", 2)])
@@ -76,7 +118,9 @@ def test_a_text_sees_its_own_keys_alone(lengths: list[int], spare: int) -> None:
 def test_positions_are_told_apart_in_bfloat16(kind: str, first: int) -> None:
     model = model_of(kind).bfloat16()
     model.embeddings.position_embeddings.weight.mul_(0.02)
-    assert flat._tried(model) == first
+    known = flat._tried(model)
+    assert known is not None
+    assert known.first == first
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from bedplate_server.engine.attention import Pass
 from bedplate_server.engine.decoding import Layout
 from bedplate_server.engine.packing import PackedLinear
 from bedplate_server.engine.scheduler import Scheduler
-from bedplate_server.engine.traced import _Lean
+from bedplate_server.engine.tracing import Lean
 from bedplate_server.protocol import Generate
 
 from tests.app.support.tiny_models import SHAPES
@@ -43,7 +43,7 @@ def test_a_sum_with_a_product_is_one_operator_unless_something_changed_the_produ
     for function, operators in ((plain, 1), (changed, 0)):
 
         def lean(added: torch.Tensor, function: Any = function) -> torch.Tensor:
-            with _Lean():
+            with Lean():
                 return function(added)
 
         torch.testing.assert_close(lean(one), function(one), rtol=2**-7, atol=0.02)
@@ -96,7 +96,7 @@ def test_the_graph_is_lean(models: dict[str, Path]) -> None:
     assert traced is not None
     packed = any(isinstance(one, PackedLinear) for one in runner.model.modules())
     product = "mkldnn::_linear_pointwise" if packed else "aten::linear"
-    kinds = {node.kind() for node in traced._graph.inlined_graph.nodes()}
+    kinds = {node.kind() for node in traced._graph.module.inlined_graph.nodes()}
     assert {"aten::pow", "aten::sum", product} <= kinds
     assert not {"aten::mean", "aten::floor_divide"} & kinds
 
