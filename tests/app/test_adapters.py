@@ -18,22 +18,22 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tests.app.conftest import StartServer
+from tests.app.test_architectures import COMMON, written
 from tests.app.test_engine_batching import GREEDY, LONGEST, generated, load, prompts, run
 
 LAYERS = ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"]
 
 
-def write_adapter(folder: Path, model: Path, seed: int, **config: Any) -> Path:
-    """A random adapter in PEFT's form for a llama, strong enough to change what is said."""
+def write_adapter(folder: Path, model: Path, seed: int, layers: list[str] | None = None, **config: Any) -> Path:
+    """A random adapter in PEFT's form, for a llama's layers or for `layers`, strong enough to change what is said."""
     folder.mkdir()
     source = torch.Generator().manual_seed(seed)
     plain, weights = load_file(model / "model.safetensors"), {}
-    for number in range(2):
-        for layer in LAYERS:
-            out, size = plain[f"model.layers.{number}.{layer}.weight"].shape
-            name = f"base_model.model.model.layers.{number}.{layer}"
-            weights[f"{name}.lora_A.weight"] = torch.randn(4, size, generator=source) * 0.5
-            weights[f"{name}.lora_B.weight"] = torch.randn(out, 4, generator=source) * 0.5
+    for layer in layers or [f"model.layers.{number}.{layer}" for number in range(2) for layer in LAYERS]:
+        out, size = plain[f"{layer}.weight"].shape
+        name = f"base_model.model.{layer}"
+        weights[f"{name}.lora_A.weight"] = torch.randn(4, size, generator=source) * 0.5
+        weights[f"{name}.lora_B.weight"] = torch.randn(out, 4, generator=source) * 0.5
     save_file(weights, folder / "adapter_model.safetensors")
     settings = {"peft_type": "LORA", "r": 4, "lora_alpha": 6, "bias": "none", "target_modules": LAYERS, **config}
     (folder / "adapter_config.json").write_text(json.dumps(settings))
@@ -102,6 +102,18 @@ def test_what_is_not_plain_lora_is_refused(
     path = write_adapter(tmp_path / "odd", models["llama"], 1, **config)
     with pytest.raises(Refusal, match=f"BP662.*{problem}.*Fix: "):
         load(models["llama"], adapters={"odd": str(path)})
+
+
+def test_layers_that_do_not_see_all_tokens_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
+    """The output layer sees the tokens that are asked for, experts those that are sent to them."""
+    path = write_adapter(tmp_path / "head", models["llama"], 1, ["model.layers.0.mlp.up_proj", "lm_head"])
+    with pytest.raises(Refusal, match=r"BP662.*output layer lm_head.*Fix: "):
+        load(models["llama"], adapters={"head": str(path)})
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "shared_expert_intermediate_size": 32}
+    model = written(tmp_path / "model", "Qwen2Moe", {**COMMON, **experts, "moe_intermediate_size": 32})
+    path = write_adapter(tmp_path / "expert", model, 1, ["model.layers.1.mlp.shared_expert.up_proj"])
+    with pytest.raises(Refusal, match=r"BP662.*only some of the tokens.*Fix: "):
+        load(model, adapters={"expert": str(path)})
 
 
 def test_an_adapter_of_another_model_or_none_is_refused(models: dict[str, Path], tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ COMMON: dict[str, Any] = {
 }
 LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16}
 EXPERTS = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "moe_intermediate_size": 32}
+HEADS = {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2}
 SERVED: dict[str, dict[str, Any]] = {
     # Soft caps and alternating windows; sinks; latent attention with keys wider than values; learned positions.
     "Gemma2": {**COMMON, "num_hidden_layers": 4, "sliding_window": 24, "head_dim": 16, "query_pre_attn_scalar": 16},
@@ -40,9 +41,27 @@ SERVED: dict[str, dict[str, Any]] = {
     "GPT2": {**TOKENS, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512, "initializer_range": 0.3},
     "Mixtral": {**COMMON, "num_local_experts": 4},
     "Phi3": COMMON,
+    # One that takes attention's result as contiguous; one that asks a layer for its weight's type.
+    "Afmoe": {**COMMON, **HEADS, "sliding_window": 24, "num_dense_layers": 1, "moe_intermediate_size": 32},
+    "HunYuanMoEV1": {**COMMON, **HEADS},
+}
+# Read in parts, these are what they are in one pass up to so many tokens.
+LONG_ROPE = {
+    **{"rope_type": "longrope", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 64},
+    **{"short_factor": [1.0] * 8, "long_factor": [4.0 + index for index in range(8)]},
+}
+EXACT_UP_TO: dict[str, tuple[int, dict[str, Any]]] = {
+    "Phi3": (64, {**COMMON, "original_max_position_embeddings": 64, "rope_parameters": LONG_ROPE}),
+    "Llama4Text": (
+        79,
+        {**COMMON, "head_dim": 16, "num_hidden_layers": 4, "intermediate_size_mlp": 96, "moe_layers": []}
+        | {"num_local_experts": 2, "attention_chunk_size": 64, "floor_scale": 80},
+    ),
+    "Doge": (80, {**COMMON, "keep_window_size": 80}),
 }
 ATTENTION_OF_THEIR_OWN: dict[str, dict[str, Any]] = {
     "Falcon": {**TOKENS, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "DiffLlama": COMMON,
     "Bloom": {**TOKENS, "hidden_size": 64, "n_layer": 2, "n_head": 4},
 }
 
@@ -67,6 +86,19 @@ class _Eager:
 def test_greedy_equals_generate_for_other_families(tmp_path: Path, name: str) -> None:
     path = written(tmp_path / name, name, SERVED[name])
     runner, reference, asked = load(path), _Eager(path), prompts(7, seed=40)
+    arrivals = {number: [Generate(number, prompt, LENGTH, GREEDY)] for number, prompt in enumerate(asked)}
+    answers, _ = run(Scheduler(runner), {**arrivals})
+    for number, prompt in enumerate(asked):
+        assert answers[number] == generated(reference, prompt, LENGTH), number  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", EXACT_UP_TO)
+def test_a_text_is_as_long_as_its_parts_are_what_they_are_in_one_pass(tmp_path: Path, name: str) -> None:
+    longest, settings = EXACT_UP_TO[name]
+    path = written(tmp_path / name, name, settings)
+    runner, reference = load(path), _Eager(path)
+    assert runner.plan.context_length == longest
+    asked = [list(range(5, 5 + count)) for count in (longest - LENGTH, 3, 30)]
     arrivals = {number: [Generate(number, prompt, LENGTH, GREEDY)] for number, prompt in enumerate(asked)}
     answers, _ = run(Scheduler(runner), {**arrivals})
     for number, prompt in enumerate(asked):

@@ -259,6 +259,52 @@ def test_values_that_are_not_numbers_fail_their_row_alone(
     assert not any(bool(layer.keys.isnan().any()) for layer in runner.kv.layers), "they lie in wait for the next user"
 
 
+@pytest.mark.parametrize("fixed", [False, True])
+def test_states_that_are_not_numbers_spoil_no_other_sequence(
+    runners: Callable[[str], Runner], monkeypatch: pytest.MonkeyPatch, fixed: bool
+) -> None:
+    """Nor where passes have fixed shapes, in which a sequence looks beyond its end."""
+    runner = runners("llama")
+    monkeypatch.setattr(runner, "static", runner.static_decode(record=False) if fixed else None)
+    asked = [list(range(5 + number, 25 + number)) for number in range(3)]
+    wanted = {number: generated(runner, prompt, 10) for number, prompt in enumerate(asked)}
+    scheduler, failed, found = Scheduler(runner), [], dict[int, list[int]]()
+    for number, prompt in enumerate(asked):
+        scheduler.add(Generate(number, prompt, 10, GREEDY))
+    assert runner.kv is not None
+    while not scheduler.idle:
+        step = scheduler.step()
+        failed += [job for job, _ in step.failures]
+        for job, token, *_ in step.tokens:
+            found.setdefault(job, []).append(token)
+        if not failed and len(found.get(1, [])) == 3:
+            victim = next(one for one in scheduler.running.sequences if one.id == 1)
+            for layer in runner.kv.layers:
+                for states in layer.blocks(victim.place, 1, 5, 6):
+                    states.fill_(float("nan"))
+    assert failed == [1]
+    assert {number: found[number] for number in (0, 2)} == {number: wanted[number] for number in (0, 2)}
+
+
+def test_texts_the_device_has_no_memory_for_fail_alone(
+    runners: Callable[[str], Runner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, asked = runners("llama"), prompts(3)
+    embed = runner.embed
+
+    def short_of_memory(inputs: list[list[int]], boundaries: list[int] | None) -> torch.Tensor:
+        if asked[1] in inputs:
+            raise torch.OutOfMemoryError("none left")
+        return embed(inputs, boundaries)
+
+    monkeypatch.setattr(runner, "embed", short_of_memory)
+    scheduler = Scheduler(runner)
+    _, steps = run(scheduler, {0: [Generate(0, asked[0], 5, GREEDY), Embed(1, [asked[1]])], 2: [Embed(2, [asked[2]])]})
+    assert [job for step in steps for job, _ in step.failures] == [1]
+    assert [job for step in steps for job, *_ in step.vectors] == [2]
+    assert len([token for step in steps for token in step.tokens]) == 5
+
+
 def test_first_and_last_tokens_are_pressing(runners: Callable[[str], Runner]) -> None:
     prompt = prompts(1)[0]
     for count, wanted in ((1, [True] * 4 + [False] * 3 + [True]), (2, [True] + [False] * 6 + [True])):

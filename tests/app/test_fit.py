@@ -26,7 +26,7 @@ from plugins.module_utils.bedplate import model_memory, model_shape
 from plugins.module_utils.bedplate.model_facts import facts_of_directory
 from plugins.module_utils.bedplate.model_memory import Device, Wish
 from tests.app.support import tiny_models
-from tests.app.test_architectures import SERVED, written
+from tests.app.test_architectures import EXACT_UP_TO, SERVED, written
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = [name for name in SERVED if name != "GPT2"]  # whose name tells the service nothing of chats
@@ -56,7 +56,7 @@ def held_bytes(model: torch.nn.Module) -> int:
             tensors += [one, getattr(one, "SCB", None), getattr(state, "absmax", None)]
     sizes = {}
     for one in tensors:
-        if isinstance(one, torch.Tensor):
+        if isinstance(one, torch.Tensor) and not one.is_meta:
             plain = one.layout == torch.strided
             key = one.untyped_storage().data_ptr() if plain else id(one)
             sizes[key] = one.untyped_storage().nbytes() if plain else one.numel() * one.element_size()
@@ -90,6 +90,13 @@ def test_a_model_for_vectors_takes_what_is_said(models: dict[str, Path], name: s
     found = fit_of(models[name], Wish(task=task))
     assert (found.per_token, found.plan) == (0, None)
     assert found.weights == pytest.approx(held_bytes(runner.model), rel=0.05)
+
+
+@pytest.mark.parametrize("name", EXACT_UP_TO)
+def test_the_context_is_the_engines_where_longer_texts_would_not_be_exact(tmp_path: Path, name: str) -> None:
+    longest, settings = EXACT_UP_TO[name]
+    path = written(tmp_path / name, name, settings)
+    assert facts_of_directory(path)["shape"]["context"] == longest == loaded(path).plan.context_length
 
 
 def test_the_plan_is_the_engines() -> None:

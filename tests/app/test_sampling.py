@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from bedplate_server.engine import sampling as sampling_module
@@ -86,6 +88,17 @@ def test_the_short_list_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     short = [next_tokens(logits, [Sampler(one) for one in settings]) for _ in range(3)]
     monkeypatch.setattr(sampling_module._draw_cut, "__defaults__", (2000,))
     assert [next_tokens(logits, [Sampler(one) for one in settings]) for _ in range(3)] == short
+
+
+def test_top_p_counts_what_min_p_leaves_out() -> None:
+    """Of 500 candidates 241 have min_p of the best, but all count for top_p, which 444 make up."""
+    logits = torch.full((600,), -50.0)
+    logits[0], logits[1:241], logits[241:500] = 0.0, math.log(0.11), math.log(0.09)
+    sampling = Sampling(temperature=1.0, top_k=500, top_p=0.9, min_p=0.1, seed="s")
+    drawn = 4000
+    uniform = ((torch.arange(drawn, dtype=torch.float64) + 0.5) / drawn)[:, None]
+    chosen = sampling_module._draw_cut(logits.expand(drawn, -1), [sampling] * drawn, uniform)
+    assert sorted(set(chosen.tolist())) == list(range(241))
 
 
 def test_rows_with_different_settings_do_not_touch_each_other() -> None:

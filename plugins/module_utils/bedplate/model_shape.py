@@ -86,7 +86,7 @@ def shape_of(config: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Any]]
     return {
         "architectures": list(config.get("architectures") or []),
         "model_type": config.get("model_type"),
-        "context": _number(text, "max_position_embeddings", "n_positions", "max_sequence_length", "seq_length"),
+        "context": _context(text),
         "layers": _layers(text),
         "window": text.get("sliding_window") if text.get("use_sliding_window", True) else None,
         "kv_elements": _kv_elements(text, loaded),
@@ -157,6 +157,19 @@ def _kv_elements(text: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Any
     hidden = _number(text, "hidden_size", "n_embd", "d_model", "dim")
     size = _number(text, "head_dim") or (hidden // heads if hidden else None)
     return None if size is None else layers * groups * 2 * size
+
+
+def _context(text: Mapping[str, Any]) -> int | None:
+    """As long as the model was made for, or as texts read in parts are exact (bedplate_server's longest_exact)."""
+    found = [_number(text, "max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")]
+    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    if rope.get("rope_type", rope.get("type")) in ("longrope", "su"):
+        found.append(_number({**text, **rope}, "original_max_position_embeddings"))
+    if str(text.get("model_type")).startswith("llama4") and text.get("attn_temperature_tuning", True):
+        found.append(int(text.get("floor_scale") or 8192) - 1)
+    if text.get("model_type") == "doge":
+        found.append(int(text.get("keep_window_size") or 2048))
+    return min((one for one in found if one), default=None)
 
 
 def _number(config: Mapping[str, Any], *names: str) -> int | None:

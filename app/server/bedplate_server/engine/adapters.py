@@ -40,6 +40,9 @@ class AdaptedLinear(nn.Module):
         result: torch.Tensor = self.base(inputs)
         for name, tokens in Pass.adapters:
             if name in self.thin:
+                if inputs.dim() != 3:
+                    found = f"adapter {name} changes a layer that is given only some of the tokens, an expert's say."
+                    raise Refusal("BP662", found, "merge it into the model.")
                 down, up = self.thin[name]
                 change = (inputs[0, tokens] @ down @ up).to(result.dtype)
                 result[0].index_add_(0, tokens, change)
@@ -94,7 +97,7 @@ def _pairs(path: Path, weights: dict[str, torch.Tensor]) -> dict[str, tuple[torc
     return {module: (pair["lora_A"], pair["lora_B"]) for module, pair in halves.items()}
 
 
-def _adapted(model: nn.Module, name: str, path: Path) -> AdaptedLinear:
+def _adapted(model: PreTrainedModel, name: str, path: Path) -> AdaptedLinear:
     """The layer called `name`, wrapped if it is not yet."""
     parent_name, _, child = name.rpartition(".")
     try:
@@ -102,6 +105,8 @@ def _adapted(model: nn.Module, name: str, path: Path) -> AdaptedLinear:
         layer = getattr(parent, child)
     except AttributeError:
         raise _refusal(path, f"is for a layer {name} that the model lacks", "use the model it was trained on") from None
+    if layer is model.get_output_embeddings():  # type: ignore[no-untyped-call]  # it has no types
+        raise _refusal(path, f"changes the output layer {name}", "merge it into the model, or train without that layer")
     if not isinstance(layer, AdaptedLinear):
         layer = AdaptedLinear(layer)
         setattr(parent, child, layer)

@@ -153,6 +153,8 @@ class Probe:
     def attend(
         self, index: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: Options
     ) -> torch.Tensor:
+        if index in self.shapes:
+            raise ValueError("a layer attends twice, and has one place for keys and values")
         self.shapes[index] = KVShape(key.shape[1], key.shape[3], value.shape[3])
         return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])
 

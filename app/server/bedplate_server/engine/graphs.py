@@ -36,9 +36,9 @@ class Gathered:
     def attend(self, layer: KVLayer, reach: Reach, query: torch.Tensor, options: Options) -> torch.Tensor:
         heads, rows, size = query.shape
         if layer.heads not in self._index:
-            found = self._places.along(self._keys[:, None].expand(-1, rows), layer.heads)
-            # What lies behind a sequence's end is hidden by the mask, and need not be its own.
-            self._index[layer.heads] = found.permute(2, 1, 0).clamp(max=len(layer.keys) - 1).flatten()
+            # Behind its end a sequence sees its newest token: the mask hides it, but others' might not be a number.
+            own = torch.minimum(self._keys[:, None], self._positions.T)
+            self._index[layer.heads] = self._places.along(own, layer.heads).permute(2, 1, 0).flatten()
         index = self._index[layer.heads]
         keys, values = (
             states.index_select(0, index).view(rows, layer.heads, -1, states.shape[1])
@@ -63,6 +63,7 @@ class StaticDecode:
         # Shapes there was no memory for, and the memory of all that was recorded: no two graphs ever run at once.
         self._too_large: set[tuple[int, int]] = set()
         self._pool: Any = None
+        self._aside: Any = None
         self._works = True
 
     def forward(
@@ -108,7 +109,8 @@ class StaticDecode:
 
         if not self._record:
             return held, decode
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # it has no types
+        # One for all: each stream has a workspace of its own.
+        aside = self._aside = self._aside or torch.cuda.Stream()  # type: ignore[no-untyped-call]  # it has no types
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             # Libraries allocate and choose their kernels on first use, which must not be recorded.

@@ -93,6 +93,22 @@ def device_named(wanted: str) -> torch.device:
     return device
 
 
+def longest_exact(config: Any) -> int | None:
+    """How long a text a model reads in parts as in one pass, where that is less than it was made for; tokens.
+
+    Some look at the pass: LongRoPE takes other frequencies for all of its tokens once one is beyond the trained length,
+    Llama 4 counts from the pass's first token where it tempers attention, Doge's own mask is for one sequence alone.
+    """
+    ropes = getattr(config, "rope_parameters", None) or {}
+    ropes = [ropes, *(one for one in ropes.values() if isinstance(one, dict))]
+    found = [one["original_max_position_embeddings"] for one in ropes if one.get("rope_type") == "longrope"]
+    if getattr(config, "attn_temperature_tuning", False):
+        found.append(config.floor_scale - 1)
+    if getattr(config, "keep_window_size", None):
+        found.append(config.keep_window_size)
+    return min(found, default=None)
+
+
 def stop_tokens(model: Any) -> frozenset[int]:
     """The ids that end an answer, as model.generate takes them."""
     ids = model.generation_config.eos_token_id

@@ -61,7 +61,7 @@ def _product(inputs: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | No
 
 
 class PackedLinear(nn.Module):
-    """A linear layer with its weight in oneDNN's layout; the plain one is kept only where an embedding has it anyway.
+    """A linear layer with its weight in oneDNN's layout; the plain one is there only where an embedding has it anyway.
 
     `gelu`: with that activation of what it makes, while it is still in the cache.
     """
@@ -73,7 +73,7 @@ class PackedLinear(nn.Module):
         self.out_features, self.in_features = weight.shape
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), _ROWS)
         self.bias = bias
-        self.weight = weight if shared else None
+        self.weight = _kept(weight, shared=shared)
         self._gelu = gelu
         # A traced graph takes a list of no scalars, as a product wants one, from TorchScript alone.
         self._product = scripted(_product)
@@ -102,7 +102,7 @@ class TransposedLinear(nn.Module):
         lines = weight.new_empty(self.in_features, apart)[:, : self.out_features]
         self.packed = lines.copy_(weight.detach().t())
         self.bias = bias
-        self.weight = weight if shared else None
+        self.weight = _kept(weight, shared=shared)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return nn.functional.linear(inputs, self.packed.t(), self.bias)
@@ -113,6 +113,11 @@ class TransposedLinear(nn.Module):
     def place(self) -> tuple[int, int]:
         """Address and bytes of the weight."""
         return self.packed.data_ptr(), self.packed.untyped_storage().nbytes()
+
+
+def _kept(weight: torch.Tensor, *, shared: bool) -> torch.Tensor:
+    """The plain weight where an embedding has it anyway; else its shape and type alone, which some models ask for."""
+    return weight if shared else weight.to("meta")
 
 
 KINDS = (PackedLinear, TransposedLinear)

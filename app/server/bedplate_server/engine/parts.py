@@ -39,7 +39,8 @@ class PromptChunk:
             mask = self._causal(reach, query, first) if mask is None else mask
             result = options.attention(grouped, keys, values, mask.repeat(groups, 1)[None, None])
             result = result.view(heads, tokens, -1)
-        return result.transpose(0, 1)
+        # As Transformers' own implementations give it.
+        return result.transpose(0, 1).contiguous()
 
     def _mask(self, reach: Reach, query: torch.Tensor) -> tuple[int, torch.Tensor | None]:
         """The first position that any token sees, and the mask from there on; none where causal says it all."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,9 @@ class Runner:
     def __init__(self, load: Load) -> None:
         torch.set_num_threads(load.threads)
         self.device = loading.device_named(load.device)
+        if self.device.type == "cuda":
+            # Streams and graphs are the current device's, whatever the tensors' is.
+            torch.cuda.set_device(self.device)
         self.model: Any = loading.loaded(load, self.device)
         self.config: Any = self.model.config.get_text_config(decoder=True)
         self.dtype: torch.dtype = self.model.dtype
@@ -39,6 +42,7 @@ class Runner:
         self._weights += attach(self.model, load.adapters)
         self._vocabulary = self.model.get_input_embeddings().num_embeddings
         context = int(getattr(self.config, "max_position_embeddings", 0) or load.context_length or 2048)
+        context = min(context, loading.longest_exact(self.config) or context)
         self.plan = memory.KVPlan(load.max_batch, min(load.context_length or context, context), 0, 0)
         if load.generates:
             self._plan_memory(load, context)
@@ -129,7 +133,7 @@ class Runner:
         )
 
     def _plan_memory(self, load: Load, context: int) -> None:
-        shapes = self._kv_shapes(load.path)
+        shapes = self._kv_shapes(load.path, load.adapters)
         element = torch.empty(0, dtype=self.dtype).element_size()
         if load.kv_memory_mb is not None:
             budget = load.kv_memory_mb * 2**20
@@ -144,13 +148,17 @@ class Runner:
             wanted_context=load.context_length,
             wanted_sequences=load.max_batch,
         )
-        self.kv = KVMemory(shapes, self.plan.tokens, self.dtype, self.device)
+        try:
+            self.kv = KVMemory(shapes, self.plan.tokens, self.dtype, self.device)
+        except torch.OutOfMemoryError as error:
+            fix = "free GPU memory, or set models[].kv_memory_mb."
+            raise Refusal("BP659", f"{load.path}: no memory for keys and values: {error}", fix) from None
         self._reach = reaches(self.config, len(shapes))
         if self.device.type == "cpu":
             pages.populate([states for layer in self.kv.layers for states in (layer.keys, layer.values)])
 
     @torch.inference_mode()
-    def _kv_shapes(self, path: str) -> list[KVShape]:
+    def _kv_shapes(self, path: str, adapters: Iterable[str]) -> list[KVShape]:
         """What each layer stores per token, seen in a pass over one."""
         kinds = set(getattr(self.config, "layer_types", None) or ()) - SERVED_LAYER_TYPES
         if getattr(self.config, "num_kv_shared_layers", 0):
@@ -160,13 +168,15 @@ class Runner:
         if not kinds:
             token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
             Pass.current = probe
+            # An adapter's layer that is not given a pass's tokens one by one says so.
+            Pass.adapters = [(name, token[0]) for name in adapters]
             try:
                 self.model(input_ids=token, position_ids=token, attention_mask=self._no_mask, use_cache=False)
             except (AttributeError, TypeError, ValueError):
                 # Its attention is not of the kind that can be replaced; the probe has seen no layer.
                 probe.shapes.clear()
             finally:
-                Pass.current = None
+                Pass.current, Pass.adapters = None, []
         if sorted(probe.shapes) != list(range(layers)):
             found = ", ".join(sorted(kinds)) or "an attention that is its own"
             raise Refusal("BP657", f"{path}: the engine cannot batch {found}.", "choose a plain attention model.")

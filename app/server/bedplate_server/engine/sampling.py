@@ -113,7 +113,9 @@ def _draw_cut(
     # The best one's weight is 1.
     kept = weights.masked_fill(((summed - weights >= top_p * total) & (rank > 0)) | (weights < min_p), 0.0)
     chosen = tokens.gather(1, _at_random(kept, uniform)[:, None])[:, 0]
-    short = (top_k > width) & ((top_k < vocabulary) | (summed[:, -1:] < top_p * total)) & (weights[:, -1:] >= min_p)
+    # Those beyond may be chosen, too, or count for top_p.
+    beyond = torch.where(top_k < vocabulary, top_p < 1, False) | (weights[:, -1:] >= min_p)
+    short = (top_k > width) & beyond & ((top_k < vocabulary) | (summed[:, -1:] < top_p * total))
     for row in short[:, 0].nonzero()[:, 0].tolist() if width < vocabulary else ():
         one = slice(row, row + 1)
         chosen[one] = _draw_cut(scaled[one], settings[one], uniform[one], 16 * width)

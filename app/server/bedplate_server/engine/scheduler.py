@@ -265,7 +265,14 @@ class Scheduler:
                 batch.append((job, job.order.popleft()))
         batch.sort(key=lambda one: len(one[0].inputs[one[1]]))
         inputs = [job.inputs[index] for job, index in batch]
-        vectors = self._runner.embed(inputs, [job.boundaries[index] for job, index in batch])
+        try:
+            vectors = self._runner.embed(inputs, [job.boundaries[index] for job, index in batch])
+        except torch.OutOfMemoryError as error:
+            log.error("no memory for texts", texts=len(inputs), error=str(error))
+            for job in {job.id: job for job, _ in batch}.values():
+                self.embedding.remove(job)
+                outcome.failures.append((job.id, "The device has no memory left for these texts."))
+            return
         for (job, index), vector in zip(batch, vectors, strict=True):
             job.vectors[index] = vector
         for job in [one for one in self.embedding if not one.order]:
