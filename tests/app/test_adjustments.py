@@ -65,6 +65,8 @@ def test_no_end_comes_before_min_tokens() -> None:
 class _Countdown:
     """A grammar: 9, 8, 7 and so on, whatever the model would like."""
 
+    problem = None
+
     def __init__(self) -> None:
         self.next = 35
 

@@ -81,6 +81,29 @@ def test_ignore_eos_and_min_tokens_make_answers_longer(ask: Ask) -> None:
     assert ask(short, max_tokens=first + 20, min_tokens=first + 5).usage.completion_tokens >= first + 5
 
 
+def test_stop_strings_count_behind_min_tokens(ask: Ask) -> None:
+    whole = ask().choices[0].message.content or ""
+    stop = whole[4:7]
+    answer = ask(stop=stop, min_tokens=20)
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens >= 20
+    assert whole.startswith(answer.choices[0].message.content or "?")
+    assert ask(stop=stop).usage.completion_tokens < 20
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"temperature": 1, "top_k": 2**63}, {"temperature": 1, "top_k": 10**20, "top_p": 0.5}, {"top_k": 10**30}],
+)
+def test_no_number_is_too_large_for_the_engine(ask: Ask, settings: dict[str, Any]) -> None:
+    assert ask(max_tokens=3, **settings).usage.completion_tokens > 0
+
+
+def test_next_to_no_temperature_is_greedy(ask: Ask) -> None:
+    for temperature in (1e-46, 1e-320, 1e-6):
+        assert ask(temperature=temperature).choices[0].message.content == ask().choices[0].message.content
+
+
 def test_a_stop_token_ends_the_answer_and_is_no_text(ask: Ask, server: ServerProcess) -> None:
     whole = ask(logprobs=True, top_logprobs=1, max_tokens=12, logit_bias={"60": 100})
     stopped = ask(max_tokens=12, logit_bias={"60": 100}, stop_token_ids=[60])
@@ -110,6 +133,8 @@ def test_penalties_make_an_answer_that_repeats_itself_vary(ask: Ask) -> None:
         ({"stop_token_ids": [100000]}, "stop_token_ids"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"min_tokens": 40}, "min_tokens"),
+        ({"min_tokens": 10**20, "max_tokens": openai.omit}, "min_tokens"),
+        ({"repetition_penalty": 1e-300}, "repetition_penalty"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_by_name(ask: Ask, settings: dict[str, Any], param: str) -> None:

@@ -51,6 +51,18 @@ def ask(client: openai.OpenAI, **options: Any) -> ChatCompletion:
     return client.chat.completions.create(model="hermes", **settings)
 
 
+def test_a_form_that_cannot_be_followed_is_the_requests_fault(client: openai.OpenAI, server: ServerProcess) -> None:
+    """One that the grammar's engine gives up on while it is followed, and any for a model without an end."""
+    endless = {"type": "string", "pattern": "^((a|b|c|[^d]{1,30}){1,300}e){1,100}$"}
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(client, response_format=schema_format(endless), max_tokens=200)
+    assert (refused.value.param, refused.value.code) == ("response_format", "invalid_json_schema")
+    assert "not numbers" not in refused.value.message
+    with pytest.raises(openai.BadRequestError, match="no token that ends") as refused:
+        client.chat.completions.create(model="endless", messages=ASKED, response_format={"type": "json_object"})
+    assert refused.value.response.headers["x-should-retry"] == "false"
+
+
 @pytest.mark.parametrize("temperature", [0, 1, 2])
 def test_the_answer_matches_its_schema(client: openai.OpenAI, temperature: float) -> None:
     for seed in range(4):

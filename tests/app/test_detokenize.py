@@ -49,6 +49,23 @@ def test_half_a_character_at_the_end_stays_out(words: Tokenizer) -> None:
     assert shown == "好"
 
 
+def test_the_first_tokens_are_no_part_of_a_stop_string(words: Tokenizer) -> None:
+    tokens = words.encode("one two one two", add_special_tokens=False).ids
+    stream = TextStream(words, ["one", "two"], minimum=len(tokens) - 1)
+    shown = "".join(stream.push(token) for token in tokens) + stream.finish()
+    assert (shown, stream.stopped) == ("one two one two", False)
+    for minimum in (0, 3):
+        stream, shown, read = TextStream(words, ["one"], minimum=minimum), "", 0
+        for token in tokens:
+            shown += stream.push(token)
+            read += 1
+            if stream.stopped:
+                break
+        assert stream.stopped
+        assert shown == ("" if minimum == 0 else "one two ")
+        assert read > minimum
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_text_ends_before_the_stop_string_completed_first(words: Tokenizer, seed: int) -> None:
     source = random.Random(seed)

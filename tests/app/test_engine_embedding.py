@@ -157,3 +157,18 @@ def test_many_requests_share_a_pass_and_none_waits_for_all(encoder: Runner, monk
     for number in ended:
         for row, text in zip(rows[number], texts[2 * number : 2 * number + 2], strict=True):
             assert torch.allclose(row, embed([text], None)[0], atol=1e-5)
+
+
+def test_a_request_that_is_being_encoded_is_told_from_one_that_waits(
+    encoder: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bedplate_server.engine.scheduler._EMBEDDING_TOKENS_PER_STEP", 200)
+    scheduler = Scheduler(encoder)
+    for number in range(3):
+        scheduler.add(Embed(number, [list(range(5, 55))] * 20))
+    seen = [(stats.running, stats.waiting) for _ in range(3) if (stats := scheduler.step().stats) is not None]
+    assert seen == [(1, 2)] * 3
+    while not scheduler.idle:
+        stats = scheduler.step().stats
+    assert stats is not None
+    assert (stats.running, stats.waiting) == (0, 0)

@@ -96,6 +96,9 @@ def test_requests_and_their_tokens_are_counted(busy: ServerProcess) -> None:
     assert grown("vllm:inter_token_latency_seconds_count") == 10
     for name in ("e2e_request_latency", "request_queue_time", "request_prefill_time", "request_inference_time"):
         assert grown(f"vllm:{name}_seconds_count") == 2, name
+    reading, until = (grown(f"vllm:{name}_seconds_sum") for name in ("request_prefill_time", "time_to_first_token"))
+    assert 0 < reading < until
+    assert grown("vllm:request_queue_time_seconds_sum") == pytest.approx(until - reading)
     assert grown("vllm:prefix_cache_queries_total") == grown("vllm:prompt_tokens_total")
     assert grown("vllm:request_generation_tokens_sum") == 12
     length = "vllm:request_success_total/endless/0/length"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from bedplate_server import checkpoint
 from bedplate_server.engine.runner import Runner
 from bedplate_server.errors import Refusal
 from bedplate_server.protocol import Load
@@ -49,6 +50,18 @@ def test_the_command_line_refuses_with_the_cause(tmp_path: Path, models: dict[st
         assert said in heard
         assert "Fix: " in heard
         assert "Traceback" not in heard
+
+
+def test_a_models_own_settings_that_are_no_numbers_are_left_out(tmp_path: Path, models: dict[str, Path]) -> None:
+    odd = tmp_path / "odd"
+    shutil.copytree(models["llama"], odd)
+    file = odd / "generation_config.json"
+    usual = json.loads(file.read_text())
+    wrong = {"temperature": "hot", "top_p": 7, "top_k": True, "repetition_penalty": 0, "min_p": [0.1]}
+    file.write_text(json.dumps({**usual, **wrong, "max_new_tokens": 5}))
+    assert checkpoint.read(odd, "auto").generation == {**usual, "max_new_tokens": 5}
+    file.write_text(json.dumps({**usual, "temperature": 0.6, "top_k": 20.0, "top_p": None}))
+    assert checkpoint.read(odd, "auto").generation == {**usual, "temperature": 0.6, "top_k": 20, "top_p": None}
 
 
 def test_a_model_the_engine_cannot_load_ends_the_service(tmp_path: Path, models: dict[str, Path]) -> None:

@@ -161,6 +161,7 @@ def test_sampling_is_the_requests_then_the_models_then_openais() -> None:
         temperature=0.6, top_p=0.5, top_k=0, min_p=0.1, repetition_penalty=1.05
     )
     assert chat().sampling({"do_sample": False, "temperature": 0.6}, 100).temperature == 0
+    assert chat(top_k=10**30, temperature=1e-9).sampling({}, 100) == Sampling(temperature=0.0, top_k=100)
     asked = {"presence_penalty": 1, "frequency_penalty": -1.5, "min_tokens": 3, "ignore_eos": True, "seed": 4}
     asked |= {"logit_bias": {"5": -100, "99": 2.5}, "stop_token_ids": [7, 8], "logprobs": True, "top_logprobs": 2}
     assert chat(**asked).sampling({}, 100) == Sampling(

@@ -7,11 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import structlog
+
 from . import sentence
 from .config import Task
 from .errors import Refusal
 from .sentence import Sentence
 
+log = structlog.get_logger(__name__)
+
+# What sampling takes of a model's own settings.
+_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0, 100),
+    "top_p": (1e-9, 1),
+    "top_k": (-1, 2**31),
+    "min_p": (0, 1),
+    "repetition_penalty": (0.01, 10),
+}
 Duty = Literal["chat", "completion", "embedding", "both", "rerank"]
 
 
@@ -68,11 +80,25 @@ def read(path: Path, task: Task) -> Checkpoint:
         path=path.resolve(),
         task=_settled(path, task, config),
         config=config,
-        generation=_json(path, "generation_config.json", needed=False),
+        generation=_settings(path),
         sentence=words,
         longest_input=min((limit for limit in (words.longest_input, _longest_input(path)) if limit), default=None),
         created=int((path / "config.json").stat().st_mtime),
     )
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """generation_config.json, without what no request could ask for: an answer would fail at it."""
+    settings = _json(path, "generation_config.json", needed=False)
+    for name, (low, high) in _RANGES.items():
+        value = settings.get(name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and low <= value <= high):
+            log.warning("left out of generation_config.json", path=str(path), setting=name, value=str(value)[:100])
+            del settings[name]
+    if settings.get("top_k") is not None:
+        settings["top_k"] = int(settings["top_k"])
+    return settings
 
 
 def _settled(path: Path, task: Task, config: dict[str, Any]) -> Duty:

@@ -54,6 +54,12 @@ def bad_request(message: str, param: str | None, code: str = "invalid_value") ->
     return ApiError(400, message, code=code, param=param)
 
 
+def form_refused(cause: str) -> ApiError:
+    """What is asked of an answer's form is well formed, but cannot be followed by this model or in its bounds."""
+    found = f"The form that response_format or tools ask of the answer cannot be followed: {cause}"
+    return bad_request(found, "response_format", "invalid_json_schema")
+
+
 def context_length_exceeded(limit: int, prompt: int, completion: int, param: str = "messages") -> ApiError:
     """The sentence other software looks for: LiteLLM and the agents match on its first half."""
     asked = f"your {param} resulted in {prompt} tokens"

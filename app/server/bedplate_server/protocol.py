@@ -149,6 +149,9 @@ class Step:
     # Sequence, and the log probabilities of the next tokens of its prompt, from the second one on.
     prompts: list[tuple[int, list[Logprobs]]] = field(default_factory=list)
     stats: Stats | None = None
+    # Sequences whose grammar cannot be followed, and why: no fault of the engine's.
+    unfit: list[tuple[int, str]] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
     ended: float = field(default_factory=time.monotonic)
     pressing: set[int] = field(default_factory=set)
 

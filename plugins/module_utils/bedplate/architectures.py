@@ -80,12 +80,13 @@ _MODEL_TYPES = """
 """
 MODEL_TYPES = frozenset(_MODEL_TYPES.split())
 _OWN_ATTENTION = """
-    BailingHybridForCausalLM BambaForCausalLM BigBirdForCausalLM BloomForCausalLM CpmAntForCausalLM
-    DeepseekV4ForCausalLM FalconForCausalLM FalconH1ForCausalLM FalconMambaForCausalLM GPTJForCausalLM
+    BailingHybridForCausalLM BambaForCausalLM BartForCausalLM BigBirdForCausalLM BigBirdPegasusForCausalLM
+    BlenderbotForCausalLM BlenderbotSmallForCausalLM BloomForCausalLM CpmAntForCausalLM DeepseekV4ForCausalLM
+    DiffLlamaForCausalLM FalconForCausalLM FalconH1ForCausalLM FalconMambaForCausalLM GPTJForCausalLM
     GPTNeoForCausalLM GPTNeoXJapaneseForCausalLM GraniteMoeHybridForCausalLM Inkling2ForCausalLM JambaForCausalLM
-    KimiLinearForCausalLM MambaForCausalLM MegatronBertForCausalLM MptForCausalLM MvpForCausalLM
-    NemotronHForCausalLM OlmoHybridForCausalLM Qwen3_5ForCausalLM Qwen3_5MoeForCausalLM RecurrentGemmaForCausalLM
-    RemBertForCausalLM RoFormerForCausalLM RwkvForCausalLM TrOCRForCausalLM XGLMForCausalLM ZayaForCausalLM
-    xLSTMForCausalLM
+    KimiLinearForCausalLM MBartForCausalLM MambaForCausalLM MarianForCausalLM MegatronBertForCausalLM
+    MptForCausalLM MvpForCausalLM NemotronHForCausalLM OlmoHybridForCausalLM PLBartForCausalLM PegasusForCausalLM
+    Qwen3_5ForCausalLM Qwen3_5MoeForCausalLM RecurrentGemmaForCausalLM RemBertForCausalLM RoFormerForCausalLM
+    RwkvForCausalLM TrOCRForCausalLM XGLMForCausalLM ZayaForCausalLM xLSTMForCausalLM
 """
 OWN_ATTENTION = frozenset(_OWN_ATTENTION.split())

@@ -19,7 +19,9 @@ _KEPT = 64
 
 
 class GrammarState(Protocol):
-    """Where one sequence stands in its grammar."""
+    """Where one sequence stands in its grammar. `problem`: why it cannot go on, if so."""
+
+    problem: str | None
 
     def fill(self, bitmask: torch.Tensor, row: int) -> None:
         """Set the bits of the tokens that may come next in `bitmask` [rows, vocabulary / 32], int32, on the CPU.
@@ -40,13 +42,15 @@ class _Matcher:
 
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
+        self.problem: str | None = None
 
     def fill(self, bitmask: torch.Tensor, row: int) -> None:
         mask = bitmask[row]
         self._matcher.unsafe_compute_mask_ptr(mask.data_ptr(), mask.numel() * mask.element_size())
         if self._matcher.is_error():
             # With no token allowed the sequence fails, alone, rather than ends with an answer that does not match.
-            log.error("a grammar cannot go on", error=self._matcher.get_error()[:500])
+            self.problem = self._matcher.get_error()[:500]
+            log.error("a grammar cannot go on", error=self.problem)
             mask.zero_()
 
     def accept(self, token: int) -> None:

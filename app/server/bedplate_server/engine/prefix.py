@@ -40,6 +40,11 @@ class PrefixMemory:
         self._lying: dict[int, Stored] = {}
         self._stored = 0
 
+    @property
+    def ended_tokens(self) -> int:
+        """How many tokens of the arena the texts take that have ended."""
+        return self._stored
+
     def longest(self, kind: str | None, tokens: list[int]) -> tuple[Stored | None, int]:
         """What begins like `tokens` for longest, and for how many tokens; always fewer than all."""
         best, length = None, SHORTEST - 1

@@ -12,13 +12,17 @@ from ..errors import Refusal
 from ..protocol import Load, Ready
 from . import loading, memory, vectors
 from .adapters import attach
-from .arena import Block
+from .arena import SMALLEST, Block
 from .attention import SERVED_LAYER_TYPES, Part, Pass, Probe, reaches
 from .graphs import StaticDecode
 from .kv import KVMemory, KVShape, Places
 from .norms import simplify_norms
 from .packing import pack, places
+from .parts import PromptChunk
 from .traced import TracedPass
+
+# A text of so many tokens is read in parts, of which the first has so many, before a model is served.
+_TRIED = 5, 12
 
 
 class Runner:
@@ -154,8 +158,33 @@ class Runner:
             fix = "free GPU memory, or set models[].kv_memory_mb."
             raise Refusal("BP659", f"{load.path}: no memory for keys and values: {error}", fix) from None
         self._reach = reaches(self.config, len(shapes))
+        self._need_parts(load.path)
         if self.device.type == "cpu":
             pages.populate([states for layer in self.kv.layers for states in (layer.keys, layer.values)])
+
+    @torch.inference_mode()
+    def _need_parts(self, path: str) -> None:
+        """Refuse a model that reads the second part of a text otherwise than in one pass, as one that counts positions itself."""
+        assert self.kv is not None
+        block, count = Block(0, SMALLEST), min(_TRIED[1], self.plan.context_length)
+        tokens = torch.arange(count, device=self.device)
+
+        def read(begin: int, end: int) -> torch.Tensor:
+            own = tokens[begin:end]
+            inputs = torch.stack(
+                [own % self._vocabulary, own, torch.full_like(own, block.start), torch.full_like(own, block.size)]
+            )
+            return self._pass(inputs, Places(*inputs[1:]), [PromptChunk(0, end - begin, block, begin)])
+
+        whole = read(0, count)
+        self.kv.clear(block)
+        read(0, _TRIED[0])
+        apart = (read(_TRIED[0], count) - whole[_TRIED[0] :]).abs().amax(dim=-1)
+        self.kv.clear(block)
+        # Of a mixture of experts rounding may send a token elsewhere, but not most of them.
+        if (apart > float(whole.abs().max()) * torch.finfo(whole.dtype).eps ** 0.5).float().mean() > 0.5:
+            found = "reads a text in parts otherwise than in one piece"
+            raise Refusal("BP657", f"{path}: the model {found}, the engine cannot batch it.", "choose another model.")
 
     @torch.inference_mode()
     def _kv_shapes(self, path: str, adapters: Iterable[str]) -> list[KVShape]:

@@ -36,6 +36,12 @@ class Sampler:
     def cuts(self) -> bool:
         return self.settings.top_k > 0 or self.settings.top_p < 1.0 or self.settings.min_p > 0.0
 
+    @property
+    def grammar_problem(self) -> str | None:
+        """Why no token may follow by the grammar, if that is so."""
+        grammar = None if self.adjustments is None else self.adjustments.grammar
+        return None if grammar is None else grammar.problem
+
     def take(self, token: int) -> None:
         if self.adjustments is not None:
             self.adjustments.take(token)
@@ -103,7 +109,7 @@ def _draw_cut(
     vocabulary = scaled.shape[-1]
     width = min(width, vocabulary)
     ordered, tokens = scaled.topk(width, dim=-1)
-    top_k = _column([one.top_k or vocabulary for one in settings], scaled, torch.long)
+    top_k = _column([min(one.top_k or vocabulary, vocabulary) for one in settings], scaled, torch.long)
     top_p = _column([one.top_p for one in settings], scaled)
     min_p = _column([one.min_p for one in settings], scaled)
     rank = torch.arange(width, device=scaled.device)

@@ -83,7 +83,7 @@ class Scheduler:
             grammar = None if text is None or self._grammars is None else self._grammars(text)
             self.waiting.append(Sequence(request, self._runner.stops, grammar))
         except ValueError as error:
-            self._unfit.append((request.id, f"The grammar cannot be followed: {error}"))
+            self._unfit.append((request.id, str(error)))
 
     def cancel(self, job_id: int) -> None:
         """Drop a sequence or job wherever it is; unknown ids have ended already."""
@@ -95,7 +95,7 @@ class Scheduler:
 
     def step(self) -> Step:
         """One pass of each kind that is due. Raises what the device raises; the engine is then replaced."""
-        outcome = Step(failures=self._unfit)
+        outcome = Step(unfit=self._unfit)
         self._unfit = []
         while self.waiting and self._admit(self.waiting[0], outcome):
             self.reading.append(self.waiting.popleft())
@@ -103,11 +103,14 @@ class Scheduler:
             self._generate(outcome)
         if self.embedding:
             self._embed(outcome)
-        self._stats.running, self._stats.waiting = len(self.running) + len(self.reading), len(self.waiting)
-        self._stats.kv_used = self.arena.used
+        encoding = sum(bool(job.vectors) for job in self.embedding)
+        self._stats.running = len(self.running) + len(self.reading) + encoding
+        self._stats.waiting = len(self.waiting) + len(self.embedding) - encoding
+        # What only waits for a prompt that begins like it gives way to every other.
+        self._stats.kv_used = self.arena.used - self._prefixes.ended_tokens
         outcome.stats = copy.copy(self._stats)
         outcome.pressing.update(job for job, *_ in outcome.vectors)
-        outcome.pressing.update(job for job, _ in outcome.failures)
+        outcome.pressing.update(job for job, _ in (*outcome.failures, *outcome.unfit))
         outcome.ended = time.monotonic()
         return outcome
 
@@ -163,7 +166,11 @@ class Scheduler:
             token = tokens[row]
             if token is None:
                 self._memory.clear(sequence.place)
-                outcome.failures.append((sequence.id, "The model produced values that are not numbers."))
+                problem = samplers[row].grammar_problem
+                if problem is not None:
+                    outcome.unfit.append((sequence.id, problem))
+                else:
+                    outcome.failures.append((sequence.id, "The model produced values that are not numbers."))
                 self._leave(sequence, usable=False)
                 continue
             finish = sequence.take(token)

@@ -11,14 +11,21 @@ class TextStream:
 
     `push` returns what can be shown by now. Held back are bytes that do not yet make a character, and an
     ending that may be the start of a stop string. After a stop string was seen `stopped` is true and the text
-    ends before it, or with `keep_stop` behind it.
+    ends before it, or with `keep_stop` behind it. The first `minimum` tokens are no part of one.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, stops: list[str], *, keep_stop: bool = False, skip_special: bool = True
+        self,
+        tokenizer: Tokenizer,
+        stops: list[str],
+        *,
+        keep_stop: bool = False,
+        skip_special: bool = True,
+        minimum: int = 0,
     ) -> None:
         self.tokenizer = tokenizer
         self._keep_stop = keep_stop
+        self._minimum = minimum
         self._skip_special = skip_special
         self._decoder = DecodeStream(skip_special_tokens=skip_special)
         self._tokens: list[int] = []
@@ -49,7 +56,7 @@ class TextStream:
 
     def _past_stops(self, text: str) -> str:
         """What of the text so far is certainly before any stop string."""
-        if not self._stops or self.stopped:
+        if not self._stops or self.stopped or len(self._tokens) <= self._minimum:
             return "" if self.stopped else text
         self._held += text
         # The one completed first counts, however many characters a token brings.

@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from .. import protocol
-from ..errors import ApiError, Refusal, engine_failed, unavailable
+from ..errors import ApiError, Refusal, engine_failed, form_refused, unavailable
 from ..protocol import Cancel, Embed, Generate, Load, Logprobs, Ready, Refused, Step, Steps
 from .metrics import Meter
 
@@ -252,10 +252,12 @@ class EngineClient:
         for job_id, dimensions, data in step.vectors:
             if (job := self._jobs.pop(job_id, None)) is not None:
                 job.vectors(dimensions, data)
-        self._show(job_id for job_id, _ in step.failures)
-        for job_id, cause in step.failures:
+        errors = [(job_id, engine_failed(cause)) for job_id, cause in step.failures]
+        errors += [(job_id, form_refused(cause)) for job_id, cause in step.unfit]
+        self._show(job_id for job_id, _ in errors)
+        for job_id, error in errors:
             if (job := self._jobs.pop(job_id, None)) is not None:
-                job.failed(engine_failed(cause))
+                job.failed(error)
 
     def _show(self, job_ids: Iterable[int]) -> None:
         """Give jobs the tokens that have come for them."""

@@ -139,8 +139,9 @@ class Meter:
         metrics, now, tokens = self._metrics, step.ended, 0
         for job_id, _cached in step.admitted:
             if (one := self._open.get(job_id)) is not None:
-                one.admitted = now
-                self._metric(metrics.queue).observe(now - one.begun)
+                # With the pass that reads the first of it, which has ended by now.
+                one.admitted = step.began
+                self._metric(metrics.queue).observe(step.began - one.begun)
         between = self._metric(metrics.between)
         for job_id, _token, finish, *_ in step.tokens:
             if (one := self._open.get(job_id)) is None:
@@ -164,7 +165,7 @@ class Meter:
                 tokens += one.prompt
                 self._metric(metrics.prompt_tokens).inc(one.prompt)
                 self.ended(job_id, "stop")
-        for job_id, _cause in step.failures:
+        for job_id, _cause in (*step.failures, *step.unfit):
             self.ended(job_id, "error")
         if tokens:
             self._metric(metrics.per_step).observe(tokens)

@@ -13,6 +13,8 @@ from .schemas.base import inconsistent
 
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
+# Below, what is drawn is the best token, and dividing by it overflows.
+_GREEDY = 1e-5
 Setting = TypeVar("Setting")
 
 
@@ -35,7 +37,7 @@ class SamplingFields(BaseModel):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     # JSON's keys are strings: token ids in decimal.
     logit_bias: Annotated[
         dict[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]],
@@ -92,10 +94,11 @@ class SamplingFields(BaseModel):
             value = wanted if wanted is not None else defaults.get(name)
             return otherwise if value is None else value
 
+        temperature = setting("temperature", self.temperature, 1.0)
         return Sampling(
-            temperature=setting("temperature", self.temperature, 1.0),
+            temperature=temperature if temperature >= _GREEDY else 0.0,
             top_p=setting("top_p", self.top_p, 1.0),
-            top_k=max(setting("top_k", self.top_k, 0), 0),
+            top_k=min(max(setting("top_k", self.top_k, 0), 0), vocabulary),
             min_p=setting("min_p", self.min_p, 0.0),
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,

@@ -16,6 +16,7 @@ from ..checkpoint import Checkpoint
 from ..config import Limits, ModelConfig
 from ..errors import (
     Refusal,
+    bad_request,
     context_length_exceeded,
     unavailable,
 )
@@ -183,6 +184,7 @@ class ModelService:
                     request.stop,
                     keep_stop=request.include_stop_str_in_output,
                     skip_special=request.skip_special_tokens and not shown,
+                    minimum=request.min_tokens,
                 )
 
             adapter = request.model if request.model in self.adapters else None
@@ -234,7 +236,11 @@ class ModelService:
     def _token_limit(self, request: ChatRequest | CompletionRequest, prompt: int, facts: Ready, param: str) -> int:
         room = facts.context_length - prompt
         if request.token_limit is None:
-            return min(request.usual_limit or self._limits.max_tokens_default, room)
+            limit = min(request.usual_limit or self._limits.max_tokens_default, room)
+            if request.min_tokens > limit:
+                found = f"Invalid value for 'min_tokens': an answer has at most {limit} tokens here, unless max_tokens says more."
+                raise bad_request(found, "min_tokens")
+            return limit
         if request.token_limit > room:
             raise context_length_exceeded(facts.context_length, prompt, request.token_limit, param)
         return request.token_limit
