@@ -13,6 +13,7 @@ from bedplate_server.engine.decoding import Layout
 from bedplate_server.engine.packing import PackedLinear
 from bedplate_server.engine.scheduler import Scheduler
 from bedplate_server.engine.tracing import Lean
+from bedplate_server.errors import Refusal
 from bedplate_server.protocol import Generate
 
 from tests.app.support.tiny_models import SHAPES
@@ -122,14 +123,21 @@ def raising(self: Any, inputs: torch.Tensor) -> torch.Tensor:
     return result
 
 
-@pytest.mark.parametrize("forward", [looking, forgetful, raising])
+def test_a_model_that_reads_a_text_otherwise_the_second_time_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "model", "Llama", COMMON)
+    monkeypatch.setattr(MLP, "forward", forgetful)
+    with pytest.raises(Refusal, match=r"BP657.*in parts.*Fix: "):
+        load(path)
+
+
+@pytest.mark.parametrize("forward", [looking, raising])
 def test_a_model_that_is_no_graph_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forward: Any) -> None:
     path = written(tmp_path / "model", "Llama", COMMON)
     monkeypatch.setattr(MLP, "forward", forward)
     runner = load(path)
     assert runner.traced is None
-    if forward is forgetful:
-        return
     asked = prompts(3, seed=5)
     answers, _ = run(Scheduler(runner), {0: [Generate(n, prompt, LENGTH, GREEDY) for n, prompt in enumerate(asked)]})
     assert answers == {n: generated(runner, prompt, LENGTH) for n, prompt in enumerate(asked)}

@@ -158,7 +158,9 @@ class Runner:
             fix = "free GPU memory, or set models[].kv_memory_mb."
             raise Refusal("BP659", f"{load.path}: no memory for keys and values: {error}", fix) from None
         self._reach = reaches(self.config, len(shapes))
-        self._need_parts(load.path)
+        # The numbers of quantized layers depend on what else is in a pass.
+        if not getattr(self.model, "is_quantized", False):
+            self._need_parts(load.path)
         if self.device.type == "cpu":
             pages.populate([states for layer in self.kv.layers for states in (layer.keys, layer.values)])
 
