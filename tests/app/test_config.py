@@ -57,6 +57,9 @@ def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
         ({"models": [MODEL], "listen": {"fd": 3, "uds": "/x"}}, "listen: give exactly one of"),
         ({"models": [MODEL], "listen": {"host": "127.0.0.1"}}, "listen: host and port belong together"),
         ({"models": [MODEL], "limits": {"max_queue": -1}}, r"limits\.max_queue: found -1"),
+        ({"models": [MODEL], "limits": {"drain_seconds": float("inf")}}, r"limits\.drain_seconds: found inf"),
+        ({"models": [MODEL], "limits": {"stuck_seconds": float("nan")}}, r"limits\.stuck_seconds: found nan"),
+        ({"models": [MODEL], "listen": {"uds": "/tmp/a\0b"}}, "listen: uds has a NUL in it"),
         ({"models": [MODEL], "threads": 0}, "threads: found 0"),
         ({"models": [MODEL], "colour": "red"}, "colour: Extra inputs"),
     ],
@@ -64,6 +67,32 @@ def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
 def test_wrong_values_are_named(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
     with pytest.raises(Refusal, match=f"BP651 .*{said}.*Fix: "):
         load(write(tmp_path / "c.yml", settings))
+
+
+def test_with_a_device_on_the_command_line_no_model_is_left_out(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"BP651 .*models\[0\]: found 3.*Fix: "):
+        load(write(tmp_path / "c.yml", {"models": [3, MODEL]}), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("models: []\nmodels: []", "'models' is there twice"),
+        ("limits: {max_queue: 1, max_queue: 2}", "'max_queue' is there twice"),
+        ("keys_file: 2027-02-30", "day is out of range"),
+        ("models: " + "[" * 3000, "nested too deeply"),
+        ("threads: !!int ''", "cannot be read as YAML"),
+    ],
+)
+def test_yaml_that_says_nothing_certain_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    with pytest.raises(Refusal, match=rf"BP650 .*c\.yml.*{said}.*Fix: "):
+        load(write(tmp_path / "c.yml", content))
+
+
+def test_a_key_may_stand_beside_one_that_is_merged_in(tmp_path: Path) -> None:
+    content = "models:\n- &one {name: m, path: /m}\n- {<<: *one, name: n}\n- {<<: *one, name: o}"
+    config = load(write(tmp_path / "c.yml", content))
+    assert [(model.name, str(model.path)) for model in config.models] == [("m", "/m"), ("n", "/m"), ("o", "/m")]
 
 
 @pytest.mark.parametrize("content", ["models: [", "- a list", "just text", ""])
@@ -119,6 +148,17 @@ def test_a_taken_address_is_refused(tmp_path: Path) -> None:
     # What a dead process left behind is in nobody's way.
     with listening_socket(config({"uds": path})):
         assert path.stat().st_mode & 0o777 == 0o660
+
+
+def test_an_impossible_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Refusal, match=r"BP656 cannot listen on a\.\.b:8000: .*Fix: "):
+        listening_socket(config({"host": "a..b", "port": 8000}))
+    with socket.socket(type=socket.SOCK_DGRAM) as passed, pytest.raises(Refusal, match="BP656"):
+        passed.bind(("127.0.0.1", 0))
+        listening_socket(config({"fd": passed.detach()}))
+    monkeypatch.setenv("LISTEN_PID", "abc")
+    with pytest.raises(Refusal, match=r"BP656 cannot listen on file descriptor 3: .*'abc'.*Fix: "):
+        listening_socket(config({"fd": 3}))
 
 
 def test_a_missing_systemd_socket_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -163,7 +164,10 @@ def test_systemds_watchdog_is_fed_by_tokens_alone(
         return True
 
     systemd = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1500000"}
-    server = start_server(settings_for(models), env=systemd).wait_ready()
+    vanishing = tmp_path / "vanishing"
+    shutil.copytree(models["endless"], vanishing)
+    settings = settings_for({"endless": vanishing}, start_wait_seconds=4)
+    server = start_server(settings, env=systemd).wait_ready()
     # Nobody listened while it loaded, which must not have held it up; what was said then does not count.
     told.setblocking(False)
     with contextlib.suppress(BlockingIOError):
@@ -176,6 +180,14 @@ def test_systemds_watchdog_is_fed_by_tokens_alone(
     assert server.http().get("/health/live").status_code == 200
     os.kill(engine, signal.SIGCONT)
     assert all(sign_of_life(60) for _ in range(2))
+    # Nor while engines are started again and again, but none comes to work.
+    (vanishing / "model.safetensors").unlink()
+    os.kill(engine, signal.SIGKILL)
+    killed = last = time.monotonic()
+    while len(server.events("engine ended")) < 4:
+        if sign_of_life(0.2):
+            last = time.monotonic()
+    assert last - killed < 6
     told.close()
 
 
@@ -195,10 +207,13 @@ def test_sigterm_ends_what_takes_too_long_with_an_error(start_server: StartServe
     assert time.monotonic() - started > 0.9
 
 
-def test_sigterm_while_loading_ends_at_once(start_server: StartServer, models: dict[str, Path]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_loading_ends_the_service_at_once(
+    start_server: StartServer, models: dict[str, Path], number: signal.Signals
+) -> None:
     server = start_server(settings_for(models))
     wait_for(lambda: server.socket.exists() and bool(server.engine_pids()))
-    server.process.send_signal(signal.SIGTERM)
+    server.process.send_signal(number)
     assert server.process.wait(60) == 0
 
 

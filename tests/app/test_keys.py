@@ -77,8 +77,9 @@ def test_changes_take_effect_at_once(tmp_path: Path) -> None:
 def test_a_broken_edit_keeps_the_former_keys(tmp_path: Path) -> None:
     path = write(tmp_path / "keys.yml", entry(KEY))
     ring = KeyRing(path)
-    path.write_text("keys: [", encoding="utf-8")
-    assert ring.holder(KEY) is not None
+    for broken in ("keys: [", f"keys: [{{id: ab12cd34, sha256: {digest(KEY)}, expires: 2027-02-30}}]", "[" * 3000):
+        path.write_text(broken, encoding="utf-8")
+        assert ring.holder(KEY) is not None
     path.unlink()
     assert ring.holder(KEY) is not None
     write(path, entry(OTHER))
@@ -86,7 +87,18 @@ def test_a_broken_edit_keeps_the_former_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "keys: 3", "keys: [{id: ab12cd34}]", f"keys: [{{id: ab12cd34, sha256: {KEY}}}]", "[", "other: []"]
+    "content",
+    [
+        "",
+        "keys: 3",
+        "keys: [{id: ab12cd34}]",
+        f"keys: [{{id: ab12cd34, sha256: {KEY}}}]",
+        f"keys: [{{id: ab12cd34, sha256: {digest(KEY)}, expires: 2027-02-30}}]",
+        "keys: " + "[" * 3000,
+        "keys: []\nkeys: []",
+        "[",
+        "other: []",
+    ],
 )
 def test_an_unusable_file_refuses_the_start(tmp_path: Path, content: str) -> None:
     path = tmp_path / "keys.yml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -100,3 +101,34 @@ def test_a_collector_that_is_away_costs_nothing_but_spans(
     assert server.events("traces not taken")[0]["dropped"] >= 1
     assert server.openai().models.list().data
     assert server.stop(60) == 0
+
+
+def test_what_answers_in_another_protocol_does_not_end_the_sending(
+    start_server: StartServer, models: dict[str, Path]
+) -> None:
+    """As a collector's port for gRPC does, until another one answers there; the last spans go out at the end."""
+    served = [{"name": "llama", "path": str(models["llama"])}]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = []
+
+        def answer() -> None:
+            while True:
+                try:
+                    client, _ = other.accept()
+                except OSError:
+                    return
+                with client:
+                    taken.append(client.recv(65536))
+                    client.sendall(b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00@\x00")
+
+        threading.Thread(target=answer, daemon=True).start()
+        server = start_server({"models": served, "traces_endpoint": f"http://127.0.0.1:{other.getsockname()[1]}"})
+        server.wait_ready()
+        for count in (1, 2):
+            assert server.openai().models.list().data
+            wait_for(lambda count=count: len(server.events("traces not taken")) >= count)  # type: ignore[misc]
+        assert server.openai().models.list().data
+        assert server.stop(60) == 0
+        assert len(taken) >= 3
+        assert server.events("engine ended")
+        assert "Traceback" not in server.log()

@@ -18,7 +18,7 @@ Task = Literal["auto", "chat", "completion", "embedding", "both", "rerank"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Listen(_Section):
@@ -36,6 +36,9 @@ class Listen(_Section):
             raise ValueError("give exactly one of fd, host with port, or uds")
         if tcp and (self.host is None or self.port is None):
             raise ValueError("host and port belong together")
+        # The system would take what is before it.
+        if "\0" in str(self.uds):
+            raise ValueError("uds has a NUL in it")
         return self
 
 
@@ -143,11 +146,11 @@ def load(path: Path | None, overrides: dict[str, Any] | None = None, device: str
     Raises Refusal BP650 for a file that is not readable YAML, BP651 for values that are not acceptable.
     """
     source = str(path) if path else "command line"
-    settings = {} if path is None else _read_yaml(path)
+    settings = {} if path is None else _read_settings(path)
     settings.update(overrides or {})
     if device is not None and isinstance(settings.get("models"), list):
         one = {"device": device, "devices": None}
-        settings["models"] = [{**model, **one} for model in settings["models"] if isinstance(model, dict)]
+        settings["models"] = [{**model, **one} if isinstance(model, dict) else model for model in settings["models"]]
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
@@ -155,13 +158,38 @@ def load(path: Path | None, overrides: dict[str, Any] | None = None, device: str
         raise Refusal("BP651", f"{source}: {problems}.", "correct the named settings.") from None
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+class _Loader(yaml.SafeLoader):
+    """Takes no mapping that has a key twice, where YAML's loaders drop one of both without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value!r} is there twice", problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
+
+
+def read_yaml(path: Path) -> Any:
+    """What the file holds. Raises ValueError, with the reason in one line, for whatever is wrong with it."""
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        with path.open(encoding="utf-8") as file:
+            return yaml.load(file, _Loader)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except Exception as error:
+        # Constructors of YAML's own types raise what they like: ValueError for the 30th of February.
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = read_yaml(path)
+    except ValueError as error:
         raise Refusal(
-            "BP650", f"{path}: cannot be read as YAML: {reason}.", "name a readable file with --config."
+            "BP650", f"{path}: cannot be read as YAML: {error}.", "name a readable file with --config."
         ) from None
     if not isinstance(settings, dict):
         raise Refusal(

@@ -97,6 +97,10 @@ def unavailable(message: str, code: str = "service_unavailable", retry_after: in
     return ApiError(503, message, code=code, kind="server_error", retry_after=retry_after)
 
 
+def shutting_down() -> ApiError:
+    return unavailable("The server is shutting down; please try again.", "server_shutting_down", 2)
+
+
 def engine_failed(message: str) -> ApiError:
     return ApiError(500, message, code="engine_error", kind="server_error", retry_after=1)
 

@@ -51,7 +51,7 @@ def _read_inbox(stream: BinaryIO) -> None:
 
 
 def main() -> int:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     channel = socket.socket(fileno=int(sys.argv[1]))
     threading.Thread(target=_read_inbox, args=(channel.makefile("rb"),), daemon=True).start()

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from .. import __version__, checkpoint
 from ..config import Config
 from ..errors import Refusal, from_http_exception, internal_error
-from .connection import ClientGone
+from .connection import ClientGone, Uploads
 from .keys import KeyRing
 from .metrics import Metrics
 from .middleware import Gate
@@ -56,13 +56,14 @@ class Service:
         """Stop being ready; what runs gets `drain_seconds`, then a final error. Called on the event loop."""
         if self._app.state.draining:
             return
-        self._app.state.draining = True
+        self._app.state.draining = self.gate.draining = True
         notify("STOPPING=1", "STATUS=Finishing the answers in progress")
         log.info("draining", seconds=self._config.limits.drain_seconds)
         asyncio.get_running_loop().call_later(self._config.limits.drain_seconds, self.abort)
 
     def abort(self) -> None:
-        """End everything that runs or waits with an error."""
+        """End everything that runs, waits or is still being sent with an error."""
+        self._app.state.uploads.end()
         for service in self._services:
             service.abort()
 
@@ -81,9 +82,11 @@ class Service:
         finally:
             for task in tasks:
                 task.cancel()
-            if self._traces is not None:
-                await self._traces.flush()
-            await asyncio.gather(*(service.stop() for service in self._services))
+            try:
+                if self._traces is not None:
+                    await self._traces.flush()
+            finally:
+                await asyncio.gather(*(service.stop() for service in self._services))
 
     async def _announce(self) -> None:
         """READY=1 once every model has generated its first token."""
@@ -108,6 +111,7 @@ def _application(
     )
     app.state.registry = registry
     app.state.draining = False
+    app.state.uploads = Uploads()
     for group in (models, chat, completions, embeddings, rerank, tokens, health, metrics_route):
         app.include_router(group.router)
 
@@ -122,6 +126,7 @@ def _application(
 
     @app.exception_handler(Exception)
     async def fail(_request: Request, _error: Exception) -> Response:
-        return Response(internal_error().body, 500, media_type="application/json")
+        error = internal_error()
+        return Response(error.body, 500, dict(error.headers or {}), media_type="application/json")
 
     return app

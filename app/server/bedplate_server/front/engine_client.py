@@ -68,7 +68,7 @@ class EngineClient:
         self.info: Ready | None = None
         self.last_pass = 0.0
         self.proven = False
-        # When work came to an idle engine, and when the one that is being loaded was started.
+        # When work came to an idle engine, and since when none has worked, however often one was started.
         self._busy_since = 0.0
         self._loading_since = time.monotonic()
 
@@ -83,7 +83,7 @@ class EngineClient:
 
     @property
     def loading_seconds(self) -> float | None:
-        """How long the engine has been loading its model; None once it is loaded."""
+        """How long there has been no engine with the model loaded, after one that worked; None while there is."""
         return time.monotonic() - self._loading_since if self.info is None else None
 
     @property
@@ -91,6 +91,7 @@ class EngineClient:
         return self._process.pid if self._process else None
 
     def start(self) -> None:
+        self._loading_since = time.monotonic()
         self._supervisor = asyncio.create_task(self._supervise())
 
     async def stop(self) -> None:
@@ -179,6 +180,8 @@ class EngineClient:
             ever_served = ever_served or self.info is not None
             # An engine that loads and dies over its first token is no better than one that does not load.
             failures = 0 if self.proven else failures + 1
+            if self.proven:
+                self._loading_since = time.monotonic()
             self._end_all()
             if not ever_served:
                 self._refused(refusal or Refusal("BP658", f"{self._load.path}: its engine died while loading.", _FIX))
@@ -193,7 +196,6 @@ class EngineClient:
         ours, theirs = socket.socketpair()
         environment = {**_LIBRARIES, **os.environ, "PYTHONPATH": str(_PACKAGE_ROOT)}
         environment.pop("NOTIFY_SOCKET", None)
-        self._loading_since = time.monotonic()
         with theirs:
             self._process = process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "bedplate_server.engine", str(theirs.fileno())),

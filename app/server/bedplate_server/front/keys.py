@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated
 
 import structlog
-import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ..config import read_yaml
 from ..errors import Refusal
 
 log = structlog.get_logger(__name__)
@@ -91,17 +91,17 @@ class KeyRing:
     def _stat(self) -> tuple[int, int, int] | None:
         try:
             status = self._path.stat()
-        except OSError:
+        except (OSError, ValueError):
             return None
         return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _read(path: Path) -> list[ApiKey]:
     try:
-        return _KeysFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).keys
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-    except ValidationError as error:
+        return _KeysFile.model_validate(read_yaml(path)).keys
+    except ValidationError as error:  # a ValueError, too
         first = error.errors()[0]
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except ValueError as error:
+        reason = str(error)
     raise Refusal("BP653", f"{path}: no usable keys file: {reason}.", "write `keys: [{id, sha256, name, expires}]`.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import re
@@ -12,7 +13,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..config import Limits
-from ..errors import ApiError, internal_error
+from ..errors import ApiError, internal_error, shutting_down
 from .keys import ApiKey, KeyRing
 from .limits import KeyLimits
 from .metrics import Metrics
@@ -21,12 +22,17 @@ from .traces import Traces
 log = structlog.get_logger(__name__)
 
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-_OPEN_PATHS = ("/health/live", "/health/ready")
-_UNTRACED_PATHS = (*_OPEN_PATHS, "/metrics")
+OPEN_PATHS = ("/health/live", "/health/ready")
+_UNTRACED_PATHS = (*OPEN_PATHS, "/metrics")
 
 
 class Gate:
-    """The outermost ASGI application. Everything below may raise ApiError before its response has started."""
+    """The outermost ASGI application. Everything below may raise ApiError before its response has started.
+
+    With `draining` set, answers say that their connection ends with them; but for those to probes, which stay.
+    """
+
+    draining = False
 
     def __init__(
         self, app: ASGIApp, keys: KeyRing | None, limits: Limits, metrics: Metrics, traces: Traces | None
@@ -48,13 +54,19 @@ class Gate:
         record = scope["log"] = {"method": scope["method"], "path": scope["path"], "status": None}
         structlog.contextvars.bind_contextvars(request_id=request_id.decode())
         span = self._traces.begin(headers) if self._traces and scope["path"] not in _UNTRACED_PATHS else None
+        complete = False
 
         async def send_with_id(message: Message) -> None:
+            nonlocal complete
             if message["type"] == "http.response.start":
                 record["status"] = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
-            elif span and not span.first:
-                span.first = time.time_ns()
+                if self.draining and scope["path"] not in OPEN_PATHS:
+                    message["headers"].append((b"connection", b"close"))
+            else:
+                complete = not message.get("more_body", False)
+                if span and not span.first:
+                    span.first = time.time_ns()
             await send(message)
 
         try:
@@ -68,9 +80,16 @@ class Gate:
             await _answer(error, send_with_id)
         except Exception:
             log.exception("request failed")
+            if record["status"] is None:
+                await _answer(internal_error(), send_with_id)
+            elif not complete:
+                # uvicorn cuts the connection, so that nobody takes the answer for whole.
+                raise
+        except asyncio.CancelledError:
+            # By uvicorn, when the drain is over.
             if record["status"] is not None:
                 raise
-            await _answer(internal_error(), send_with_id)
+            await _answer(shutting_down(), send_with_id)
         finally:
             # The route's own path, not the request's: paths are as many as clients care to make up.
             path, status = getattr(scope.get("route"), "path", "none"), f"{(record['status'] or 499) // 100}xx"
@@ -79,12 +98,12 @@ class Gate:
             if span and self._traces:
                 self._traces.end(span, path, record, request_id.decode())
             # Probes come every few seconds and say nothing new.
-            level = logging.DEBUG if scope["path"] in _OPEN_PATHS else logging.INFO
+            level = logging.DEBUG if scope["path"] in OPEN_PATHS else logging.INFO
             log.log(level, "request", **record, seconds=round(time.monotonic() - started, 4))
             structlog.contextvars.unbind_contextvars("request_id")
 
     def _key(self, path: str, headers: dict[bytes, bytes]) -> ApiKey | None:
-        if self._keys is None or path in _OPEN_PATHS:
+        if self._keys is None or path in OPEN_PATHS:
             return None
         scheme, _, presented = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not presented.strip():

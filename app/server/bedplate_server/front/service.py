@@ -18,7 +18,7 @@ from ..errors import (
     Refusal,
     bad_request,
     context_length_exceeded,
-    unavailable,
+    shutting_down,
 )
 from ..protocol import Load, Ready
 from .conversation import Conversation, Prepared
@@ -120,7 +120,7 @@ class ModelService:
 
     def abort(self) -> None:
         """Fail everything that still runs or waits: the service is going down."""
-        self.engine.retire(unavailable("The server is shutting down; please try again.", "server_shutting_down", 2))
+        self.engine.retire(shutting_down())
 
     async def chat(self, request: ChatRequest) -> tuple[Generation, list[Reader]]:
         """Take the request on: its answers and who reads each. ApiError 429 with a full queue, 400 if it does not fit

@@ -23,18 +23,19 @@ def listening_socket(config: Config) -> socket.socket:
     """
     try:
         listener = _opened(config.listen)
-    except OSError as error:
+        if config.keys_file is None and not _is_local(listener):
+            listener.close()
+            raise Refusal(
+                "BP652",
+                f"{_describe(config.listen)} is open to other machines and there are no API keys.",
+                "set keys_file (--keys FILE), or listen on 127.0.0.1 or a Unix socket.",
+            )
+        listener.listen(_BACKLOG)
+    except (OSError, ValueError, OverflowError) as error:
+        # ValueError: a NUL in a path, a host that is no name; OverflowError: a file descriptor beyond C's integers.
         raise Refusal(
             "BP656", f"cannot listen on {_describe(config.listen)}: {error}.", "free it or change `listen`."
         ) from None
-    if config.keys_file is None and not _is_local(listener):
-        listener.close()
-        raise Refusal(
-            "BP652",
-            f"{_describe(config.listen)} is open to other machines and there are no API keys.",
-            "set keys_file (--keys FILE), or listen on 127.0.0.1 or a Unix socket.",
-        )
-    listener.listen(_BACKLOG)
     listener.setblocking(False)
     return listener
 
@@ -51,7 +52,7 @@ def _opened(listen: Listen) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except OSError:
+    except (OSError, ValueError):
         listener.close()
         raise
     return listener
@@ -78,7 +79,7 @@ def _unix(path: Path) -> socket.socket:
             path.unlink()
         listener.bind(str(path))
         path.chmod(0o660)
-    except OSError:
+    except (OSError, ValueError):
         listener.close()
         raise
     return listener

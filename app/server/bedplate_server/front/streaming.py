@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import structlog
@@ -18,14 +19,20 @@ async def events(
 ) -> AsyncIterator[bytes]:
     """`render` of each piece, then the usage if asked for; several pieces that came together go out as one write.
 
-    A comment goes out after `silence` seconds without a token, so that no proxy cuts the connection.
+    A comment goes out after `silence` seconds without anything to send, tokens without text included, so that no
+    proxy cuts the connection.
     """
+    clock = asyncio.get_running_loop().time
+    sent = clock()
     try:
         while not generation.finished:
-            pieces = await generation.pieces(patience=silence)
-            out = b"".join(map(render, pieces)) if pieces else KEEPALIVE
+            pieces = await generation.pieces(patience=max(sent + silence - clock(), 0))
+            out = b"".join(map(render, pieces))
+            if not out and (not pieces or clock() - sent >= silence):
+                out = KEEPALIVE
             if out:
                 yield out
+                sent = clock()
         yield frames.usage(generation.usage) + DONE
     except ApiError as error:
         yield error_frame(error) + DONE

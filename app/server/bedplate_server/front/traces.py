@@ -7,6 +7,7 @@ decided not to sample it. Nothing waits for the collector: what it does not take
 from __future__ import annotations
 
 import asyncio
+import http.client
 import re
 import secrets
 import time
@@ -96,9 +97,9 @@ class Traces:
         self._ended.clear()
         try:
             await asyncio.to_thread(self._send, spans)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             self._dropped += len(spans)
-            log.warning("traces not taken", endpoint=self._url, error=str(error), dropped=self._dropped)
+            log.warning("traces not taken", endpoint=self._url, error=str(error) or repr(error), dropped=self._dropped)
 
     def _send(self, spans: list[dict[str, Any]]) -> None:
         service = _attributes({"service.name": "bedplate", "service.version": __version__})
